@@ -1,0 +1,1 @@
+"""holdfast: checkpointing and model selection for PyTorch."""

@@ -1,0 +1,116 @@
+"""Every error holdfast raises: a small paragraph of what happened, where, and what to do.
+
+    HoldfastError
+    ├── ConfigError (ValueError)              an option or argument that cannot work
+    │   └── PolicyError                       a trigger, retention or ranking rule that cannot work
+    ├── UnsavableError (TypeError)            a value the format cannot represent, before any write
+    ├── SaveError                             a save that failed; every earlier checkpoint stands
+    │   └── NoSpaceError                      refused before writing, or the disk filled up
+    ├── LoadError                             a load that failed
+    │   ├── FormatError (ValueError)          not holdfast's, or against the format's rules
+    │   ├── DamagedError                      bytes are missing or differ from what was committed
+    │   ├── MismatchError                     sound checkpoint, but not of these objects
+    │   └── InterruptedLoadError              failed while live tensors were being written
+    ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
+    │   └── NothingToResumeError              no usable checkpoint in the run folder
+    └── LockedError                           another live process writes this run folder
+
+Callers who know the built-in family in brackets may catch that instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class HoldfastError(Exception):
+    """Base of all holdfast errors.
+
+    what: one sentence saying what happened. where: the place (file, FQN, rank, step), shown in
+    brackets. fix: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.fix = fix
+        place = f" [{where}]" if where else ""
+        remedy = f"\n  What to do: {fix}" if fix else ""
+        super().__init__(f"{what}{place}{remedy}")
+
+
+class ConfigError(HoldfastError, ValueError):
+    """An option or argument that cannot work."""
+
+
+class PolicyError(ConfigError):
+    """A trigger, retention or ranking rule that cannot work on what it was given."""
+
+
+class UnsavableError(HoldfastError, TypeError):
+    """A value the format cannot represent. Raised before anything is written."""
+
+
+class SaveError(HoldfastError):
+    """A save failed. Every earlier checkpoint stands and nothing half-made is visible."""
+
+
+class NoSpaceError(SaveError):
+    """Not enough room: `needed_bytes` were wanted, `available_bytes` were free."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        needed_bytes: int,
+        available_bytes: int,
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+        super().__init__(what, where=where, fix=fix)
+
+
+class LoadError(HoldfastError):
+    """A load failed. Unless the subclass says otherwise, no live object was changed."""
+
+
+class FormatError(LoadError, ValueError):
+    """Not a holdfast file, or one that breaks a rule of the format."""
+
+
+class DamagedError(LoadError):
+    """A committed checkpoint lacks bytes, or holds other bytes than were committed."""
+
+
+class MismatchError(LoadError):
+    """The checkpoint is sound but does not fit the objects given; `problems` lists every reason."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[object] = (),
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problems = tuple(problems)
+        listing = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{what}{listing}", where=where, fix=fix)
+
+
+class InterruptedLoadError(LoadError):
+    """Reading failed after live tensors had begun to change: load again before going on."""
+
+
+class CheckpointNotFoundError(HoldfastError, FileNotFoundError):
+    """No checkpoint answers to this path or reference."""
+
+
+class NothingToResumeError(CheckpointNotFoundError):
+    """The run folder holds no usable checkpoint and a fresh start was not allowed."""
+
+
+class LockedError(HoldfastError):
+    """Another live process is the writer of this run folder."""
