@@ -1,0 +1,1 @@
+"""Joins tensors with places: writing, reading, verifying and listing checkpoints."""

@@ -1,0 +1,1 @@
+"""Places where checkpoint bytes live. Knows nothing of tensors."""

@@ -1,0 +1,1 @@
+"""Tensors as safetensors files: layout, byte views, notes and strict header reading. No places."""
