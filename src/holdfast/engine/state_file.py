@@ -1,0 +1,138 @@
+"""`state.json`: the tagged trees of all components, and the digest of every tensor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from holdfast.errors import FormatError
+from holdfast.jsontext import Json, dump, parse_object
+
+FORMAT = "holdfast-state"
+VERSION = 1
+
+_HEX = re.compile(r"[0-9a-f]{32}")
+_HEADER = re.compile(r"xxh3-128:[0-9a-f]{32}")
+_KINDS = ("module", "optimizer", "object")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredComponent:
+    """One component as saved. tree: tagged JSON; aliases: other name -> stored tensor name."""
+
+    name: str
+    kind: str
+    file: str | None
+    tree: Json
+    aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensors:
+    """One tensor file as saved.
+
+    header: digest of the length prefix and header. tensors: 32 hex digits by tensor name, in
+    offset order. notes: what safetensors cannot hold (see holdfast.tensorfile), by tensor name.
+    """
+
+    header: str
+    tensors: Mapping[str, str]
+    notes: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState:
+    """The content of a `state.json`."""
+
+    components: Mapping[str, StoredComponent]
+    files: Mapping[str, StoredTensors]
+
+
+def render_state(state: StoredState) -> bytes:
+    """Serialise, with components and files in the order given."""
+    return dump(
+        {
+            "format": FORMAT,
+            "version": VERSION,
+            "components": {
+                name: {
+                    "kind": component.kind,
+                    "file": component.file,
+                    "tree": component.tree,
+                    "aliases": dict(component.aliases),
+                }
+                for name, component in state.components.items()
+            },
+            "files": {
+                name: {
+                    "header": stored.header,
+                    "tensors": dict(stored.tensors),
+                    "notes": dict(stored.notes),
+                }
+                for name, stored in state.files.items()
+            },
+        }
+    )
+
+
+def parse_state(data: bytes, *, where: str) -> StoredState:
+    """Check and read a `state.json`. Raises FormatError naming the entry that breaks a rule."""
+    document = parse_object(data, where=where)
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
+        raise FormatError(
+            f"Not a {FORMAT} document of version {VERSION}",
+            where=where,
+            fix="install a newer holdfast if a newer one wrote it",
+        )
+    files = {name: _tensors(name, entry, where) for name, entry in _objects(document, "files", where)}
+    components = {
+        name: _component(name, entry, files, where)
+        for name, entry in _objects(document, "components", where)
+    }
+    return StoredState(components, files)
+
+
+def _objects(
+    document: Mapping[str, Any], key: str, where: str
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    entries = document.get(key)
+    if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
+        raise FormatError(f"{key} must be an object of objects", where=where)
+    yield from entries.items()
+
+
+def _tensors(name: str, entry: Mapping[str, Any], where: str) -> StoredTensors:
+    header, tensors, notes = entry.get("header"), entry.get("tensors"), entry.get("notes")
+    if not isinstance(header, str) or _HEADER.fullmatch(header) is None:
+        raise FormatError(f"The entry of {name} lacks the digest of its header", where=where)
+    if not isinstance(tensors, dict) or not isinstance(notes, dict):
+        raise FormatError(f"The entry of {name} must hold tensors and notes", where=where)
+    for tensor, digest in tensors.items():
+        if not isinstance(digest, str) or _HEX.fullmatch(digest) is None:
+            raise FormatError(f"{name} has no digest for the tensor {tensor!r}", where=where)
+    for tensor, note in notes.items():
+        if tensor not in tensors or not isinstance(note, dict):
+            raise FormatError(f"{name} has a note on {tensor!r} that fits no tensor", where=where)
+    return StoredTensors(header, tensors, notes)
+
+
+def _component(
+    name: str, entry: Mapping[str, Any], files: Mapping[str, StoredTensors], where: str
+) -> StoredComponent:
+    kind, file, aliases = entry.get("kind"), entry.get("file"), entry.get("aliases")
+    if kind not in _KINDS:
+        raise FormatError(f"The component {name} is of an unknown kind {kind!r}", where=where)
+    if file is not None and file not in files:
+        raise FormatError(f"The component {name} names a file not listed: {file!r}", where=where)
+    if not isinstance(aliases, dict) or "tree" not in entry:
+        raise FormatError(f"The component {name} must hold a tree and aliases", where=where)
+    stored = files[file].tensors if file is not None else {}
+    for alias, target in aliases.items():
+        if target not in stored or alias in stored:
+            raise FormatError(
+                f"The component {name} ties {alias!r} to {target!r}, which cannot be", where=where
+            )
+    return StoredComponent(name, kind, file, entry["tree"], aliases)

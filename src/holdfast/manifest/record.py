@@ -1,0 +1,89 @@
+"""The manifest as frozen records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from holdfast.jsontext import Json
+from holdfast.values import CheckpointInfo, Parent, SaveReason
+
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of a checkpoint: size in bytes, digest, and how many tensors it stores."""
+
+    bytes: int
+    digest: str
+    tensors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRecord:
+    """One saved object: "module", "optimizer" or "object"; its tensor file, if it has tensors.
+
+    tensors and bytes count what is stored, each tied tensor once.
+    """
+
+    kind: str
+    file: str | None
+    tensors: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything that listing, ranking, selecting and retention need of one checkpoint.
+
+    Fields are described in docs/format.md. metrics: finite or not, as Python floats.
+    directions: "min" or "max" for each metric that was tracked at save time.
+    pinned: the reason given when it was pinned, None when it is not.
+    extra: keys this version does not know, kept as they were.
+    """
+
+    id: str
+    epoch: int
+    global_step: int
+    branch: int
+    sequence: int
+    time: float
+    reason: SaveReason
+    components: Mapping[str, ComponentRecord]
+    files: Mapping[str, FileRecord]
+    metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    directions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    parents: tuple[Parent, ...] = ()
+    world: Mapping[str, Json] = _NOTHING
+    provenance: Mapping[str, Json] = _NOTHING
+    pinned: str | None = None
+    extra: Mapping[str, Json] = _NOTHING
+
+    @property
+    def bytes(self) -> int:
+        """Size of all its files, the manifest itself not counted."""
+        return sum(record.bytes for record in self.files.values())
+
+    @property
+    def tensors(self) -> int:
+        """Number of stored tensors over all files."""
+        return sum(record.tensors for record in self.files.values())
+
+    def info(self, name: str) -> CheckpointInfo:
+        """The view of this manifest that policies work on; `name` is the folder's."""
+        return CheckpointInfo(
+            id=self.id,
+            name=name,
+            epoch=self.epoch,
+            global_step=self.global_step,
+            branch=self.branch,
+            sequence=self.sequence,
+            time=self.time,
+            bytes=self.bytes,
+            metrics=self.metrics,
+            reason=self.reason,
+            parents=self.parents,
+            pinned=self.pinned,
+        )

@@ -1,0 +1,59 @@
+"""The manifest as bytes: strict JSON that ends in a digest of everything before it.
+
+The last lines are always
+
+      "digest": "xxh3-128:<32 hex digits>"
+    }
+
+and the digest is over all bytes of the file up to the `"digest"` key. So a reader in any language
+checks it without having to reproduce anybody's JSON formatting, and an entry that was dropped or
+changed cannot pass.
+"""
+
+from __future__ import annotations
+
+import re
+
+from holdfast.digest import digest_bytes
+from holdfast.errors import DamagedError
+from holdfast.jsontext import Json, dump, parse_object
+from holdfast.manifest.fields import manifest_from_fields, manifest_to_fields
+from holdfast.manifest.record import Manifest
+
+MANIFEST_MAX_BYTES = 16 << 20
+
+_TAIL = re.compile(rb'  "digest": "(xxh3-128:[0-9a-f]{32})"\n}\n\Z')
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """Serialise, with the digest of itself at the end."""
+    fields: dict[str, Json] = manifest_to_fields(manifest)
+    body = dump(fields, indent=2)
+    covered = body[: -len("\n}")] + b",\n"
+    return covered + b'  "digest": "' + digest_bytes(covered).encode("ascii") + b'"\n}\n'
+
+
+def parse_manifest(data: bytes, *, where: str) -> Manifest:
+    """Read and prove a manifest.
+
+    Raises DamagedError if the bytes are not those that were committed, FormatError if they break
+    the format's rules. `where` names the file in errors.
+    """
+    tail = _TAIL.search(data[-80:])
+    if tail is None:
+        raise DamagedError(
+            "The manifest does not end in its own digest: it was cut short, edited, or is not ours",
+            where=where,
+            fix="use another checkpoint of the run; this one cannot be trusted",
+        )
+    covered = data[: len(data) - (tail.end() - tail.start())]
+    expected, found = tail.group(1).decode("ascii"), digest_bytes(covered)
+    if expected != found:
+        raise DamagedError(
+            f"The manifest says its digest is {expected}, its bytes have {found}",
+            where=where,
+            fix="use another checkpoint of the run; this one cannot be trusted",
+        )
+    fields = parse_object(data, where=where, max_bytes=MANIFEST_MAX_BYTES)
+    del fields["digest"]
+    return manifest_from_fields(fields, where=where)
