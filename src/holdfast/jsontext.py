@@ -1,8 +1,9 @@
 """Strict JSON: what holdfast writes, and the little it is willing to read.
 
 Reading refuses text that is not UTF-8, duplicate keys, NaN and Infinity literals, numbers no float
-can hold, and documents that are larger, deeper or made of more values than the caller allows.
-Each refusal is a `FormatError` naming the place; RFC 8259 leaves all of these open.
+can hold, strings that are not Unicode text (lone surrogates), and documents that are larger,
+deeper or made of more values than the caller allows. Each refusal is a `FormatError` naming the
+place; RFC 8259 leaves all of these open. What `parse` would refuse, `dump` does not write.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from typing import Any, NoReturn, TypeAlias, Union, cast
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, UnsavableError
 
 Json: TypeAlias = Union[bool, int, float, str, Sequence["Json"], Mapping[str, "Json"], None]  # noqa: UP007 (names itself)
 
 MAX_BYTES = 256 << 20
-MAX_DEPTH = 64
+MAX_DEPTH = 128
 MAX_VALUES = 5_000_000
+# The smallest limit an interpreter may be configured to have, so that no setting changes our files.
+MAX_DIGITS = 640
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
+_TOO_MANY_DIGITS = b"0" * (MAX_DIGITS + 1)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_BRACES_TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 
 
 class _RuleBroken(ValueError):
@@ -44,24 +48,21 @@ def parse(
     data: the whole document as UTF-8 without a byte order mark. where: named in errors.
     Raises FormatError if the document breaks JSON or one of the limits.
     """
-    if len(data) > max_bytes:
-        raise FormatError(
-            f"The JSON document has {len(data)} bytes, the limit is {max_bytes}", where=where
-        )
-    _check_structure(data, where=where, max_depth=max_depth, max_values=max_values)
+    broken = _broken_limit(data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
+    if broken:
+        raise FormatError(broken, where=where)
     try:
-        text = data.decode("utf-8")
-        return cast(
-            Json,
-            json.loads(
-                text,
-                object_pairs_hook=_object,
-                parse_constant=_constant,
-                parse_float=_float,
-            ),
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
         )
+        if _SURROGATE.search(data):
+            _check_text(value)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"Not the strict JSON holdfast reads: {error}", where=where) from error
+    return cast(Json, value)
 
 
 def parse_object(data: bytes, *, where: str, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -77,27 +78,63 @@ def parse_object(data: bytes, *, where: str, max_bytes: int = MAX_BYTES) -> dict
 def dump(value: Json, *, indent: int | None = None) -> bytes:
     """Serialise to ASCII JSON bytes; compact unless `indent` is given; keys keep their order.
 
-    Raises ValueError for NaN and infinities: callers tag them first.
+    Raises ValueError for NaN, infinities, lone surrogates and cycles (callers tag or refuse them
+    first), and UnsavableError for a document over the limits `parse` sets by default.
     """
     separators = (",", ":") if indent is None else (",", ": ")
-    text = json.dumps(value, allow_nan=False, separators=separators, indent=indent)
-    return text.encode("ascii")
+    try:
+        text = json.dumps(value, allow_nan=False, separators=separators, indent=indent)
+    except RecursionError as error:
+        raise UnsavableError("The JSON document is nested too deep to be written") from error
+    data = text.encode("ascii")
+    broken = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)
+    if broken:
+        raise UnsavableError(
+            broken, fix="keep large data in tensors, which are stored beside the document"
+        )
+    if _SURROGATE.search(data):
+        _check_text(value)
+    return data
 
 
-def _check_structure(data: bytes, *, where: str, max_depth: int, max_values: int) -> None:
-    """Bound depth and value count before any object is built."""
-    bare = _STRING.sub(b"", data)
-    values = 1 + bare.count(b",") + bare.count(b":") + bare.count(b"[") + bare.count(b"{")
-    if values > max_values:
-        raise FormatError(
-            f"The JSON document holds over {max_values} values, the limit", where=where
-        )
-    brackets = bare.translate(None, _NOT_BRACKETS)
-    depth = max(accumulate(map(_STEP.__getitem__, brackets)), default=0)
-    if depth > max_depth:
-        raise FormatError(
-            f"The JSON document is nested {depth} deep, the limit is {max_depth}", where=where
-        )
+def _broken_limit(data: bytes, *, max_bytes: int, max_depth: int, max_values: int) -> str | None:
+    """The limit that `data` breaks, found before any object is built and in linear time."""
+    if len(data) > max_bytes:
+        return f"The JSON document has {len(data)} bytes, the limit is {max_bytes}"
+    unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
+    # A string is a value or the key of one: so many quotes are too many values already.
+    if unescaped.count(b'"') > 4 * max_values:
+        return f"The JSON document holds over {max_values} values, the limit"
+    bare = b"".join(unescaped.split(b'"')[::2])
+    marks = sum(map(bare.count, (b",", b":", b"[", b"{")))
+    if 1 + marks > max_values:
+        return f"The JSON document holds over {max_values} values, the limit"
+    if _TOO_MANY_DIGITS in bare.translate(_DIGITS_TO_ZERO):
+        return f"The JSON document holds a number of over {MAX_DIGITS} digits, the limit"
+    return _broken_depth(bare.translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS), max_depth)
+
+
+def _broken_depth(brackets: bytes, max_depth: int) -> str | None:
+    """Take away the innermost pairs, one level a round: what is left was too deep, or no pair."""
+    if len(brackets) > 2 * brackets.count(b"["):
+        return "Not the strict JSON holdfast reads: it closes more brackets than it opens"
+    for _ in range(max_depth):
+        rest = brackets.replace(b"[]", b"")
+        if len(rest) == len(brackets):
+            break
+        brackets = rest
+    if b"[]" in brackets or brackets.count(b"[") > max_depth:
+        return f"The JSON document is nested over {max_depth} deep, the limit"
+    if brackets:
+        return "Not the strict JSON holdfast reads: its brackets do not match"
+    return None
+
+
+def _check_text(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise _RuleBroken("a string holds half of a surrogate pair, which is not text") from error
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -105,7 +142,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _RuleBroken(f"the key {twice!r} stands twice in one object")
+        raise _RuleBroken(f"the key {twice[:80]!r} stands twice in one object")
     return result
 
 
