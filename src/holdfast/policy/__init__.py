@@ -4,6 +4,16 @@ All of it is pure: records and a given time in, a decision with its reason out. 
 a tensor, a clock or a folder.
 """
 
+from holdfast.policy.early_stopping import (
+    EarlyStopper,
+    EarlyStopping,
+    Plateau,
+    Progress,
+    StopDecision,
+)
+from holdfast.policy.event_triggers import AtExit, OnRequest
+from holdfast.policy.metric_triggers import WhenAbove, WhenBelow, WhenImproves
+from holdfast.policy.moment import Measurement, Moment, measured
 from holdfast.policy.prune import PrunePlan, default_retention, plan_prune
 from holdfast.policy.ranking import Metric, Mode, best, rank, top_k
 from holdfast.policy.retention import KeepAll, KeepAnyOf, KeepAtMostBytes, Retention
@@ -16,8 +26,21 @@ from holdfast.policy.retention_rules import (
     KeepUnscored,
     KeepWithin,
 )
+from holdfast.policy.schedule_triggers import AtSteps, EveryEpochs, EverySeconds, EverySteps
+from holdfast.policy.trigger_state import remember_failure, remember_save
+from holdfast.policy.triggers import AllOf, AnyOf, Decision, Trigger
 
 __all__ = [
+    "AllOf",
+    "AnyOf",
+    "AtExit",
+    "AtSteps",
+    "Decision",
+    "EarlyStopper",
+    "EarlyStopping",
+    "EveryEpochs",
+    "EverySeconds",
+    "EverySteps",
     "KeepAll",
     "KeepAnyOf",
     "KeepAtMostBytes",
@@ -28,13 +51,26 @@ __all__ = [
     "KeepPinned",
     "KeepUnscored",
     "KeepWithin",
+    "Measurement",
     "Metric",
     "Mode",
+    "Moment",
+    "OnRequest",
+    "Plateau",
+    "Progress",
     "PrunePlan",
     "Retention",
+    "StopDecision",
+    "Trigger",
+    "WhenAbove",
+    "WhenBelow",
+    "WhenImproves",
     "best",
     "default_retention",
+    "measured",
     "plan_prune",
     "rank",
+    "remember_failure",
+    "remember_save",
     "top_k",
 ]

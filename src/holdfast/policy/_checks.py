@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from holdfast.errors import PolicyError
 
@@ -27,6 +28,15 @@ def finite_number(
         raise PolicyError(f"{name} must be greater than {above:g}, not {value!r}")
     if at_least is not None and not value >= at_least:  # type: ignore[operator]
         raise PolicyError(f"{name} must be at least {at_least:g}, not {value!r}")
+
+
+def listed(value: object, *, name: str) -> None:
+    """Raise PolicyError unless `value` is a list (or another sequence, no string) with elements."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
+        raise PolicyError(
+            f"{name} must be a list of at least one number, not {value!r}",
+            fix="put a single number into a list: [2.0]",
+        )
 
 
 def metric_name(value: object) -> None:
