@@ -17,32 +17,19 @@ from torch import Tensor
 from holdfast import jsontext
 from holdfast.errors import UnsavableError
 from holdfast.jsontext import Json
-from holdfast.tensorfile.dtypes import ITEM_BYTES, STORED
+from holdfast.tensorfile.dtypes import STORED
 from holdfast.tensorfile.refusals import refusal
+from holdfast.tensorfile.spec import (
+    ITEM_BYTES,
+    MAX_HEADER_BYTES,
+    MAX_NAME_CHARS,
+    MAX_TENSORS,
+    TensorSpec,
+)
 
 DATA_ALIGNMENT = 4096
-MAX_HEADER_BYTES = 100_000_000
-MAX_TENSORS = 250_000
 _LENGTH_BYTES = 8
 _SHOWN_PROBLEMS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
-    """One tensor of a file: safetensors dtype name, shape, and byte range in the data section.
-
-    begin, end: offsets in bytes relative to the first byte after the header.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes the tensor takes in the file."""
-        return self.end - self.begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +115,8 @@ def _refuse_unsavable(tensors: Mapping[str, Tensor]) -> None:
 def _name_refusal(name: str) -> str | None:
     if name == "__metadata__":
         return "the name is reserved by the safetensors format"
+    if len(name) > MAX_NAME_CHARS:
+        return f"the name has {len(name)} characters, the limit is {MAX_NAME_CHARS}"
     if name.isascii():
         return None
     try:

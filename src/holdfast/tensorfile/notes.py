@@ -18,7 +18,7 @@ from torch import Tensor
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json
 from holdfast.tensorfile.dtypes import dtype_name, raw_dtype, torch_dtype
-from holdfast.tensorfile.layout import TensorSpec
+from holdfast.tensorfile.spec import TensorSpec
 
 
 def describe(tensor: Tensor) -> dict[str, Json]:
