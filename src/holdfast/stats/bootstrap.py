@@ -97,13 +97,18 @@ def paired_from_scores(
     tolerance = tie_tolerance(baseline, candidate)
     deltas = without_rounding(candidate_scores - baseline_scores, tolerance)
     delta = without_rounding(candidate.score - baseline.score, tolerance)
-    jackknife = None
+    jackknives: tuple[FloatArray | None, FloatArray | None, FloatArray | None] = (None, None, None)
     if method == "bca":
-        jackknife = jackknife_scores(candidate) - jackknife_scores(baseline)
+        left_out = jackknife_scores(baseline), jackknife_scores(candidate)
+        jackknives = (*left_out, left_out[1] - left_out[0])
     not_better = int(np.count_nonzero(baseline.orientation * deltas <= 0.0))
     return PairedBootstrap(
         delta=delta,
-        interval=interval_of(deltas, delta, confidence, jackknife),
+        interval=interval_of(deltas, delta, confidence, jackknives[2]),
+        baseline_interval=interval_of(baseline_scores, baseline.score, confidence, jackknives[0]),
+        candidate_interval=interval_of(
+            candidate_scores, candidate.score, confidence, jackknives[1]
+        ),
         standard_error=standard_deviation(deltas),
         p_not_better=(1 + not_better) / (1 + deltas.size),
         resamples=deltas.size,

@@ -50,12 +50,15 @@ class PairedBootstrap(_Record):
     """The difference between two systems over resamples of their common test set.
 
     delta: candidate minus baseline, in points of the score whichever direction is better.
-    p_not_better: (1 + resamples where the candidate is not better) / (1 + resamples), ties
-    counting as not better.
+    interval: of the delta; the two systems' own intervals overlap long before the difference is in
+    doubt, so compare by this one. p_not_better: (1 + resamples where the candidate is not better) /
+    (1 + resamples), ties counting as not better.
     """
 
     delta: float
     interval: Interval
+    baseline_interval: Interval
+    candidate_interval: Interval
     standard_error: float
     p_not_better: float
     resamples: int
