@@ -98,8 +98,7 @@ def _memory_order(tensor: Tensor) -> list[int] | None:
     order = sorted(range(tensor.dim()), key=lambda dim: (-strides[dim], shape[dim] == 1, dim))
     dense = _row_major([shape[dim] for dim in order])
     matches = all(
-        shape[dim] == 1 or strides[dim] == stride
-        for dim, stride in zip(order, dense, strict=True)
+        shape[dim] == 1 or strides[dim] == stride for dim, stride in zip(order, dense, strict=True)
     )
     return order if matches and order != sorted(order) else None
 

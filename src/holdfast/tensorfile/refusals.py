@@ -42,9 +42,11 @@ def _subclass_refusal(tensor: torch.Tensor) -> str | None:
     if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
         return f"it is an {kind.__name__}: run the lazy module once before saving"
     dispatch = getattr(kind, "__torch_dispatch__", _DISABLED_DISPATCH)
-    if getattr(dispatch, "__func__", dispatch) is not getattr(
-        torch.Tensor.__torch_dispatch__, "__func__", torch.Tensor.__torch_dispatch__
-    ) and dispatch is not _DISABLED_DISPATCH:
+    if (
+        getattr(dispatch, "__func__", dispatch)
+        is not getattr(torch.Tensor.__torch_dispatch__, "__func__", torch.Tensor.__torch_dispatch__)
+        and dispatch is not _DISABLED_DISPATCH
+    ):
         return (
             f"it is a {kind.__module__}.{kind.__qualname__}, a subclass that keeps its values "
             "elsewhere: save its parts, its local tensor or its plain form"

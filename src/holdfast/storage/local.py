@@ -1,0 +1,160 @@
+"""A training run in a folder of a local (or locally mounted) file system."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from holdfast.errors import CheckpointNotFoundError, NoSpaceError
+from holdfast.storage import durable, leftovers, run_files
+from holdfast.storage.durable import check_name, entry_exists, flush_folder, make_folders, saving
+from holdfast.storage.filesystems import prefers_direct_io
+from holdfast.storage.protocol import Block, NameTakenError
+from holdfast.storage.staged import LocalStaged
+
+
+class LocalRun:
+    """`RunStorage` in the folder `path`; see the protocol for the contract.
+
+    Reading never creates the folder. direct_io: write large files past the page cache; None
+    decides by the file system, and whatever is asked, buffered writes are the fall-back.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, direct_io: bool | None = None) -> None:
+        self._path = Path(path)
+        self._direct_io = direct_io
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self._path
+
+    @property
+    def place(self) -> str:
+        """The run's folder, for error messages."""
+        return str(self._path)
+
+    def names(self) -> list[str]:
+        """Names of the visible folders, sorted; links are not followed."""
+        try:
+            with os.scandir(self._path) as entries:
+                return sorted(
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+                )
+        except FileNotFoundError:
+            return []
+
+    def stage(self, name: str, *, needed_bytes: int = 0) -> LocalStaged:
+        """Begin a checkpoint in a hidden folder owned by this process."""
+        check_name(name)
+        available = self.free_bytes()
+        if available is not None and needed_bytes > available:
+            raise NoSpaceError(
+                f"{needed_bytes} bytes are needed and {available} are free; nothing was written",
+                needed_bytes=needed_bytes,
+                available_bytes=available,
+                where=self.place,
+                fix="free space, or save to a larger disk",
+            )
+        make_folders(self._path)
+        if self._direct_io is None:
+            self._direct_io = prefers_direct_io(self._path)
+        folder = leftovers.create_owned(self._path, name)
+        return LocalStaged(folder, name, direct_io=self._direct_io)
+
+    def open(self, name: str) -> "Opened":
+        """Open a committed checkpoint."""
+        from holdfast.storage.opened import Opened
+
+        return Opened(self._path / self._committed(name))
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a checkpoint another name, atomically and durably."""
+        path, target = self._path / self._committed(name), self._path / check_name(new_name)
+        if entry_exists(target):
+            raise NameTakenError(f"Something named {new_name} exists already", where=str(target))
+        with saving("rename the checkpoint", path):
+            os.rename(path, target)
+            flush_folder(self._path)
+
+    def discard(self, name: str, *, owned: Iterable[str] | None = None) -> list[str]:
+        """Delete a checkpoint, its name first; whatever is not ours in it is kept beside it."""
+        path = self._path / self._committed(name)
+        kept = self._keep_strangers(path, None if owned is None else frozenset(owned))
+        trash = self._path / leftovers.hidden_name(leftovers.TRASH_PREFIX, name)
+        with saving("discard the checkpoint", path):
+            os.rename(path, trash)
+            flush_folder(self._path)
+        leftovers.remove_tree(trash)
+        return kept
+
+    def sweep(self) -> list[str]:
+        """Remove the leftovers of writers that are provably gone; return their names."""
+        return leftovers.sweep(self._path)
+
+    def replace_bytes(self, name: str, file: str, data: Block) -> None:
+        """Replace one small file of a committed checkpoint, atomically and durably."""
+        run_files.replace_file(self._path / self._committed(name) / check_name(file), data)
+
+    def append_line(self, file: str, line: bytes) -> None:
+        """Append one line to a file of the run, durably."""
+        make_folders(self._path)
+        run_files.append_line(self._path / check_name(file), line)
+
+    def read_lines(self, file: str) -> list[bytes]:
+        """The whole lines of a file of the run."""
+        return run_files.read_lines(self._path / check_name(file))
+
+    def point(self, pointer: str, name: str | None) -> bool:
+        """Swap the symlink `pointer` (or a text file where links are not possible)."""
+        return run_files.point(self._path / check_name(pointer), name)
+
+    def free_bytes(self) -> int | None:
+        """Bytes an ordinary user can still write here."""
+        return durable.free_bytes(self._path)
+
+    def _committed(self, name: str) -> str:
+        """The name, if a folder has it. Raises CheckpointNotFoundError otherwise."""
+        path = self._path / check_name(name)
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            found = None
+        if found is None or not stat.S_ISDIR(found.st_mode):
+            raise CheckpointNotFoundError(f"There is no checkpoint {name}", where=self.place)
+        return name
+
+    def _keep_strangers(self, path: Path, owned: frozenset[str] | None) -> list[str]:
+        """Move what is not ours out of a checkpoint about to be deleted; return where it went.
+
+        We write regular files only, straight into the folder: links, folders and devices are
+        never ours.
+        """
+        with saving("look through the checkpoint", path), os.scandir(path) as entries:
+            strangers = sorted(entry.name for entry in entries if not _is_ours(entry, owned))
+        if not strangers:
+            return []
+        kept_folder = self._free_name(f"kept-from-{path.name}")
+        with saving("keep the files that are not holdfast's", kept_folder):
+            os.mkdir(kept_folder)
+            for name in strangers:
+                os.rename(path / name, kept_folder / name)
+            flush_folder(kept_folder)
+            flush_folder(path)
+            flush_folder(self._path)
+        return [str(kept_folder / name) for name in strangers]
+
+    def _free_name(self, name: str) -> Path:
+        path = self._path / name
+        return path if not entry_exists(path) else self._path / f"{name}-{secrets.token_hex(4)}"
+
+
+def _is_ours(entry: os.DirEntry[str], owned: frozenset[str] | None) -> bool:
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    return owned is None or entry.name in owned or entry.name.startswith(leftovers.STAGING_PREFIX)

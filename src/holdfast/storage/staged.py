@@ -1,0 +1,138 @@
+"""A checkpoint being written on a local file system: hidden beside its place, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+from typing_extensions import Self
+
+from holdfast.storage.block_file import write_block_file
+from holdfast.storage.durable import (
+    check_name,
+    entry_exists,
+    flush,
+    flush_folder,
+    saving,
+    write_new_file,
+)
+from holdfast.storage.leftovers import OwnedFolder, remove_tree
+from holdfast.storage.protocol import Block, NameTakenError, Progress
+
+_CANNOT_LINK = frozenset(
+    {
+        errno.EXDEV,
+        errno.EMLINK,
+        errno.EPERM,
+        errno.EACCES,
+        errno.EOPNOTSUPP,
+        errno.ENOSYS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+    }
+)
+
+
+class LocalStaged:
+    """`Staged` in a hidden sibling folder; see the protocol for the contract.
+
+    Data is flushed file by file as it is written; `publish` flushes the folder, renames it without
+    replacing anything and flushes the parent, in that order.
+    """
+
+    def __init__(self, folder: OwnedFolder, name: str, *, direct_io: bool) -> None:
+        self._folder = folder
+        self._name = name
+        self._direct_io = direct_io
+
+    @property
+    def name(self) -> str:
+        """The name it will be published under unless `publish` is given another."""
+        return self._name
+
+    @property
+    def path(self) -> Path:
+        """The hidden folder."""
+        return self._folder.path
+
+    def write_bytes(self, file: str, data: Block) -> None:
+        """Write one small file, durably."""
+        path = self._new(file)
+        with saving("write the file", path, missing_bytes=len(data)):
+            write_new_file(path, data)
+
+    def write_blocks(
+        self,
+        file: str,
+        total_bytes: int,
+        blocks: Iterable[Block],
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Write one file from blocks in file order, durably."""
+        path = self._new(file)
+        write_block_file(path, total_bytes, blocks, direct=self._direct_io, progress=progress)
+
+    def link_from(self, name: str, file: str) -> bool:
+        """Hard-link `file` of the committed checkpoint `name` into this one."""
+        target = self._new(file)
+        source = self._folder.path.parent / check_name(name) / file
+        if source.is_symlink() or source.parent.is_symlink() or not source.is_file():
+            return False
+        with saving("link the file", target):
+            try:
+                os.link(source, target, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _CANNOT_LINK:
+                    raise
+                return False
+        return True
+
+    def publish(self, name: str | None = None) -> str:
+        """Commit: flush the folder, rename it, flush the parent."""
+        name = check_name(self._name if name is None else name)
+        final = self._folder.path.parent / name
+        with saving("flush the staged folder", self._folder.path):
+            flush(self._folder.fd)
+        # rename() would silently replace an empty folder.
+        if entry_exists(final):
+            raise NameTakenError(f"Something named {name} exists already", where=str(final))
+        with saving("publish the checkpoint", final):
+            try:
+                os.rename(self._folder.path, final)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
+                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
+                raise
+        self._folder.release()
+        with saving("flush the folder of the published checkpoint", final.parent):
+            flush_folder(final.parent)
+        return name
+
+    def abort(self) -> None:
+        """Remove what was staged; what resists is left hidden for a sweep."""
+        if self._folder.held:
+            remove_tree(self._folder.path)
+            with contextlib.suppress(OSError):
+                flush_folder(self._folder.path.parent)
+            self._folder.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.abort()
+
+    def _new(self, file: str) -> Path:
+        """The path of a file not yet written; refuses to write after publish or abort."""
+        _ = self._folder.fd
+        return self._folder.path / check_name(file)
