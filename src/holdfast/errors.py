@@ -114,3 +114,7 @@ class NothingToResumeError(CheckpointNotFoundError):
 
 class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
+
+
+class HoldfastWarning(UserWarning):
+    """Something worth a look that did not stop the run."""

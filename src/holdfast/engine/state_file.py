@@ -20,7 +20,7 @@ _KINDS = ("module", "optimizer", "object")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredComponent:
+class ComponentEntry:
     """One component as saved. tree: tagged JSON; aliases: other name -> stored tensor name."""
 
     name: str
@@ -31,7 +31,7 @@ class StoredComponent:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensors:
+class TensorFileEntry:
     """One tensor file as saved.
 
     header: digest of the length prefix and header. tensors: 32 hex digits by tensor name, in
@@ -44,14 +44,14 @@ class StoredTensors:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredState:
+class StateFile:
     """The content of a `state.json`."""
 
-    components: Mapping[str, StoredComponent]
-    files: Mapping[str, StoredTensors]
+    components: Mapping[str, ComponentEntry]
+    files: Mapping[str, TensorFileEntry]
 
 
-def render_state(state: StoredState) -> bytes:
+def render_state(state: StateFile) -> bytes:
     """Serialise, with components and files in the order given."""
     return dump(
         {
@@ -78,7 +78,7 @@ def render_state(state: StoredState) -> bytes:
     )
 
 
-def parse_state(data: bytes, *, where: str) -> StoredState:
+def parse_state(data: bytes, *, where: str) -> StateFile:
     """Check and read a `state.json`. Raises FormatError naming the entry that breaks a rule."""
     document = parse_object(data, where=where)
     if document.get("format") != FORMAT or document.get("version") != VERSION:
@@ -92,7 +92,7 @@ def parse_state(data: bytes, *, where: str) -> StoredState:
         name: _component(name, entry, files, where)
         for name, entry in _objects(document, "components", where)
     }
-    return StoredState(components, files)
+    return StateFile(components, files)
 
 
 def _objects(
@@ -104,7 +104,7 @@ def _objects(
     yield from entries.items()
 
 
-def _tensors(name: str, entry: Mapping[str, Any], where: str) -> StoredTensors:
+def _tensors(name: str, entry: Mapping[str, Any], where: str) -> TensorFileEntry:
     header, tensors, notes = entry.get("header"), entry.get("tensors"), entry.get("notes")
     if not isinstance(header, str) or _HEADER.fullmatch(header) is None:
         raise FormatError(f"The entry of {name} lacks the digest of its header", where=where)
@@ -116,12 +116,12 @@ def _tensors(name: str, entry: Mapping[str, Any], where: str) -> StoredTensors:
     for tensor, note in notes.items():
         if tensor not in tensors or not isinstance(note, dict):
             raise FormatError(f"{name} has a note on {tensor!r} that fits no tensor", where=where)
-    return StoredTensors(header, tensors, notes)
+    return TensorFileEntry(header, tensors, notes)
 
 
 def _component(
-    name: str, entry: Mapping[str, Any], files: Mapping[str, StoredTensors], where: str
-) -> StoredComponent:
+    name: str, entry: Mapping[str, Any], files: Mapping[str, TensorFileEntry], where: str
+) -> ComponentEntry:
     kind, file, aliases = entry.get("kind"), entry.get("file"), entry.get("aliases")
     if kind not in _KINDS:
         raise FormatError(f"The component {name} is of an unknown kind {kind!r}", where=where)
@@ -135,4 +135,4 @@ def _component(
             raise FormatError(
                 f"The component {name} ties {alias!r} to {target!r}, which cannot be", where=where
             )
-    return StoredComponent(name, kind, file, entry["tree"], aliases)
+    return ComponentEntry(name, kind, file, entry["tree"], aliases)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from holdfast.errors import FormatError
@@ -75,11 +75,11 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
             where=where,
             fix="install a newer holdfast",
         )
-    files = {name: _file(top.child("files", name)) for name in top.names("files")}
+    files = {name: _file(name, entry) for name, entry in top.inner("files").children()}
     components = {
-        name: _component(top.child("components", name), files) for name in top.names("components")
+        name: _component(entry, files) for name, entry in top.inner("components").children()
     }
-    counts = top.inner("counts")
+    counts, metrics, directions = (top.inner(key) for key in ("counts", "metrics", "directions"))
     _agree("files", counts.count("files"), len(files), where)
     _agree("tensors", counts.count("tensors"), sum(f.tensors for f in files.values()), where)
     reason = top.inner("reason")
@@ -93,11 +93,8 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
         reason=SaveReason(reason.take("kind", str), reason.take("text", str)),
         components=components,
         files=files,
-        metrics={name: _metric_in(top.inner("metrics"), name) for name in top.names("metrics")},
-        directions={
-            name: top.inner("directions").one_of(name, ("min", "max"))
-            for name in top.names("directions")
-        },
+        metrics={name: _metric_in(metrics, name) for name in metrics.values},
+        directions={name: directions.one_of(name, ("min", "max")) for name in directions.values},
         parents=tuple(_parent(entry) for entry in top.items("parents")),
         world=top.take("world", dict),
         provenance=top.take("provenance", dict),
@@ -108,6 +105,8 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
 
 class _Fields:
     """One JSON object being checked; knows its place for errors."""
+
+    __slots__ = ("path", "values", "where")
 
     def __init__(self, values: Mapping[str, Any], where: str, path: str) -> None:
         self.values, self.where, self.path = values, where, path
@@ -143,14 +142,12 @@ class _Fields:
             raise self.wrong(name, f"one of {', '.join(choices)}")
         return value
 
-    def names(self, name: str) -> list[str]:
-        return list(self.take(name, dict))
-
     def inner(self, name: str) -> _Fields:
         return _Fields(self.take(name, dict), self.where, f"{self.path}{name}.")
 
-    def child(self, name: str, key: str) -> tuple[str, _Fields]:
-        return key, self.inner(name).inner(key)
+    def children(self) -> Iterator[tuple[str, _Fields]]:
+        for name in self.values:
+            yield name, self.inner(name)
 
     def items(self, name: str) -> list[_Fields]:
         entries = self.take(name, list)
@@ -174,8 +171,7 @@ def _time(top: _Fields) -> float:
         raise top.wrong("time", "a UTC time like 2026-11-23T14:00:00.000000Z") from error
 
 
-def _file(named: tuple[str, _Fields]) -> FileRecord:
-    name, fields = named
+def _file(name: str, fields: _Fields) -> FileRecord:
     if _FILE.fullmatch(name) is None or name == MANIFEST_FILE:
         raise FormatError(f"The manifest lists a file named {name[:80]!r}", where=fields.where)
     return FileRecord(
@@ -185,8 +181,7 @@ def _file(named: tuple[str, _Fields]) -> FileRecord:
     )
 
 
-def _component(named: tuple[str, _Fields], files: Mapping[str, FileRecord]) -> ComponentRecord:
-    _, fields = named
+def _component(fields: _Fields, files: Mapping[str, FileRecord]) -> ComponentRecord:
     file = None if fields.values.get("file") is None else fields.take("file", str)
     if file is not None and file not in files:
         raise fields.wrong("file", "one of the files listed")

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 from holdfast.jsontext import Json
 from holdfast.values import CheckpointInfo, Parent, SaveReason
 
-_NOTHING: Mapping[str, Json] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,13 @@ class Manifest:
     reason: SaveReason
     components: Mapping[str, ComponentRecord]
     files: Mapping[str, FileRecord]
-    metrics: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
-    directions: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metrics: Mapping[str, float] = field(default_factory=_nothing)
+    directions: Mapping[str, str] = field(default_factory=_nothing)
     parents: tuple[Parent, ...] = ()
-    world: Mapping[str, Json] = _NOTHING
-    provenance: Mapping[str, Json] = _NOTHING
+    world: Mapping[str, Json] = field(default_factory=_nothing)
+    provenance: Mapping[str, Json] = field(default_factory=_nothing)
     pinned: str | None = None
-    extra: Mapping[str, Json] = _NOTHING
+    extra: Mapping[str, Json] = field(default_factory=_nothing)
 
     @property
     def bytes(self) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
+
+_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 def iso_time(seconds: float) -> str:
@@ -13,5 +16,6 @@ def iso_time(seconds: float) -> str:
 
 def parse_time(text: str) -> float:
     """Inverse of `iso_time`. Raises ValueError for anything else."""
-    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
-    return moment.replace(tzinfo=timezone.utc).timestamp()
+    if _FORM.fullmatch(text) is None:
+        raise ValueError(f"{text[:40]!r} does not match 2026-11-23T14:00:00.000000Z")
+    return datetime.fromisoformat(text[:-1] + "+00:00").timestamp()

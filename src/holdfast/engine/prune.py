@@ -1,0 +1,52 @@
+"""Carrying out a retention plan, and the pointers people follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from holdfast.engine.catalog import Catalog
+from holdfast.errors import SaveError
+from holdfast.manifest import MANIFEST_FILE
+from holdfast.policy import Metric, PrunePlan, best
+from holdfast.storage.protocol import RunStorage
+from holdfast.values import CheckpointInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """removed: name -> why. failed: name -> what went wrong; these are tried again next time."""
+
+    removed: Mapping[str, str]
+    failed: Mapping[str, str]
+
+
+def carry_out(run: RunStorage, plan: PrunePlan, catalog: Catalog) -> Pruned:
+    """Delete what the plan deletes, oldest first.
+
+    One failure must not stop the others, nor the training run: the checkpoint just stays.
+    """
+    entries = {entry.manifest.id: entry for entry in catalog.entries}
+    removed: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    for identity, reason in plan.delete.items():
+        name = entries[identity].name
+        try:
+            run.discard(name, owned=[*entries[identity].manifest.files, MANIFEST_FILE])
+        except (OSError, SaveError) as error:
+            failed[name] = str(error)
+        else:
+            removed[name] = reason
+    return Pruned(removed, failed)
+
+
+def refresh_pointers(
+    run: RunStorage, infos: Sequence[CheckpointInfo], tracked: Sequence[Metric]
+) -> None:
+    """Point `latest` and `best-<metric>` at the right folders; conveniences, never read by us."""
+    if infos:
+        run.point("latest", infos[-1].name)
+    for metric in tracked:
+        winner = best(infos, metric.name, metric.mode)
+        if winner is not None:
+            run.point(f"best-{metric.name}", winner.name)

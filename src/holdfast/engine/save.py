@@ -1,0 +1,237 @@
+"""One save: captured state in, a committed checkpoint out, or nothing at all."""
+
+from __future__ import annotations
+
+import secrets
+import time as clock
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from holdfast.digest import digest_bytes
+from holdfast.engine.catalog import read_manifest
+from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
+from holdfast.engine.tensor_writer import write_tensor_file
+from holdfast.errors import LoadError
+from holdfast.jsontext import Json, dump
+from holdfast.manifest import (
+    CONFIG_FILE,
+    MANIFEST_FILE,
+    OBJECTS_FILE,
+    STATE_FILE,
+    ComponentRecord,
+    FileRecord,
+    Manifest,
+    checkpoint_name,
+    render_manifest,
+)
+from holdfast.state import ComponentState
+from holdfast.storage.protocol import NameTakenError, RunStorage, Staged
+from holdfast.tensorfile import FilePlan, describe, plan_file
+from holdfast.values import Parent, SaveReason
+
+_SMALL_FILES_BYTES = 64 << 10
+_ENTRY_BYTES = 200
+_NAMESAKES_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SaveRequest:
+    """Everything one checkpoint is to hold. `config` goes to config.json when it is not None."""
+
+    epoch: int
+    global_step: int
+    branch: int
+    sequence: int
+    time: float
+    reason: SaveReason
+    components: Sequence[ComponentState]
+    metrics: Mapping[str, float]
+    directions: Mapping[str, str]
+    config: Json = None
+    parents: tuple[Parent, ...] = ()
+    provenance: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReceipt:
+    """What was committed, and what it cost in seconds and bytes."""
+
+    name: str
+    manifest: Manifest
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _TensorFile:
+    name: str
+    tensors: Mapping[str, Tensor]
+    plan: FilePlan
+    notes: Mapping[str, Mapping[str, Json]]
+
+
+def save_checkpoint(
+    run: RunStorage,
+    request: SaveRequest,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> SaveReceipt:
+    """Write and commit one checkpoint; durable when this returns.
+
+    progress: called with bytes done and bytes in total. Everything that can be refused is refused
+    before the first byte is written. Raises UnsavableError, NoSpaceError or SaveError; in every
+    case the staged folder is gone and earlier checkpoints are as they were.
+    """
+    began = clock.monotonic()
+    files = _plan_files(request.components)
+    config = None if request.config is None else dump(request.config, indent=2) + b"\n"
+    wanted = checkpoint_name(request.epoch, request.global_step)
+    with run.stage(wanted, needed_bytes=_needed_bytes(files, config)) as staged:
+        records, state = _write_tensors(staged, files, request.components, progress)
+        for name, data in _small_files(state, config):
+            staged.write_bytes(name, data)
+            records[name] = FileRecord(len(data), digest_bytes(data))
+        manifest = _manifest(request, records, files)
+        staged.write_bytes(MANIFEST_FILE, render_manifest(manifest))
+        name = _publish(run, staged, request, manifest)
+    return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes)
+
+
+def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
+    grouped: dict[str, dict[str, Tensor]] = {}
+    for component in components:
+        if component.tensors:
+            grouped.setdefault(tensor_file_of(component), {}).update(component.tensors)
+    return [
+        _TensorFile(
+            name,
+            tensors,
+            plan_file(tensors, {"format": "pt"}),
+            {key: note for key, tensor in tensors.items() if (note := describe(tensor))},
+        )
+        for name, tensors in grouped.items()
+    ]
+
+
+def tensor_file_of(component: ComponentState) -> str:
+    """Modules and optimizers have a file each, all other objects share one."""
+    return OBJECTS_FILE if component.kind == "object" else f"{component.name}.safetensors"
+
+
+def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
+    """An upper estimate: tensor files exactly, state.json by the number of its entries."""
+    entries = sum(len(file.tensors) for file in files)
+    tensors = sum(file.plan.total_bytes for file in files)
+    return tensors + len(config or b"") + _SMALL_FILES_BYTES + _ENTRY_BYTES * entries
+
+
+def _write_tensors(
+    staged: Staged,
+    files: Sequence[_TensorFile],
+    components: Sequence[ComponentState],
+    progress: Callable[[int, int], None] | None,
+) -> tuple[dict[str, FileRecord], StateFile]:
+    total = sum(file.plan.total_bytes for file in files)
+    done = 0
+    records: dict[str, FileRecord] = {}
+    stored: dict[str, TensorFileEntry] = {}
+    for file in files:
+        before = done
+
+        def advance(file_bytes: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + file_bytes, total)
+
+        written = write_tensor_file(staged, file.name, file.tensors, file.plan, progress=advance)
+        done += file.plan.total_bytes
+        records[file.name] = FileRecord(file.plan.total_bytes, written.digest, len(file.tensors))
+        stored[file.name] = TensorFileEntry(
+            written.header,
+            {name: digest.hex() for name, digest in written.tensors.items()},
+            file.notes,
+        )
+    return records, StateFile(
+        {
+            component.name: ComponentEntry(
+                component.name,
+                component.kind,
+                tensor_file_of(component) if component.tensors else None,
+                component.tree,
+                component.aliases,
+            )
+            for component in components
+        },
+        stored,
+    )
+
+
+def _small_files(state: StateFile, config: bytes | None) -> Iterable[tuple[str, bytes]]:
+    yield STATE_FILE, render_state(state)
+    if config is not None:
+        yield CONFIG_FILE, config
+
+
+def _manifest(
+    request: SaveRequest, records: Mapping[str, FileRecord], files: Sequence[_TensorFile]
+) -> Manifest:
+    sizes = {
+        (file.name, name): spec.end - spec.begin
+        for file in files
+        for name, spec in file.plan.specs.items()
+    }
+    components = {}
+    for component in request.components:
+        file = tensor_file_of(component)
+        components[component.name] = ComponentRecord(
+            kind=component.kind,
+            file=file if component.tensors else None,
+            tensors=len(component.tensors),
+            bytes=sum(sizes[file, name] for name in component.tensors),
+        )
+    return Manifest(
+        id=secrets.token_hex(16),
+        epoch=request.epoch,
+        global_step=request.global_step,
+        branch=request.branch,
+        sequence=request.sequence,
+        time=request.time,
+        reason=request.reason,
+        components=components,
+        files=dict(records),
+        metrics=dict(request.metrics),
+        directions=dict(request.directions),
+        parents=request.parents,
+        world={"size": 1, "layout": "single"},
+        provenance=dict(request.provenance),
+    )
+
+
+def _publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Manifest) -> str:
+    """Commit under the first free name; a namesake with the same content is this save, retried.
+
+    A process that died between the commit and its acknowledgement comes back with the same state
+    and must not be turned away, nor leave the same checkpoint twice.
+    """
+    for attempt in range(1, _NAMESAKES_MAX):
+        name = checkpoint_name(request.epoch, request.global_step, attempt)
+        try:
+            return staged.publish(name)
+        except NameTakenError:
+            if _same_content(run, name, manifest):
+                return name
+    raise NameTakenError(
+        f"{_NAMESAKES_MAX} checkpoints of epoch {request.epoch} and step {request.global_step} exist",
+        where=run.place,
+        fix="give each save a step of its own",
+    )
+
+
+def _same_content(run: RunStorage, name: str, manifest: Manifest) -> bool:
+    try:
+        with run.open(name) as opened:
+            found = read_manifest(opened)
+    except LoadError:
+        return False
+    return dict(found.files) == dict(manifest.files) and found.branch == manifest.branch

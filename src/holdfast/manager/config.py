@@ -1,0 +1,82 @@
+"""What a user decides once per run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+from holdfast.errors import ConfigError
+from holdfast.policy import Metric, Mode
+
+_METRIC_NAME = re.compile(r"[^\s/\\\x00-\x1f][^/\\\x00-\x1f]{0,99}")
+
+
+@dataclass
+class CheckpointConfig:
+    """Options of a `CheckpointManager`; the first seven are those of the original class.
+
+    checkpoint_dir: the run folder. save_total_limit: how many recent checkpoints rotation leaves;
+    the best of each tracked metric and the newest always stay; None keeps all.
+    save_best_only: save only when `metric_name` improves. metric_name, metric_mode: the metric that
+    decides "best" and its direction, "min" or "max". save_optimizer: also save optimizer,
+    scheduler and scaler. save_rng_state: also save every random state.
+    track: further metrics with a best of their own, name -> "min" or "max".
+    progress: show progress of saves and loads that take over a second, on a terminal.
+    provenance: record host, command line and git state in the manifest.
+
+    Raises ConfigError for values that cannot work.
+    """
+
+    checkpoint_dir: str = "checkpoints"
+    save_total_limit: int | None = 5
+    save_best_only: bool = False
+    metric_name: str = "val_loss"
+    metric_mode: str = "min"
+    save_optimizer: bool = True
+    save_rng_state: bool = True
+    track: Mapping[str, str] = field(default_factory=dict)
+    progress: bool = True
+    provenance: bool = True
+
+    def __post_init__(self) -> None:
+        limit = self.save_total_limit
+        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+            raise ConfigError(
+                f"save_total_limit is {limit!r}; it must be at least 1",
+                fix="use None to keep every checkpoint",
+            )
+        for name, mode in self.directions.items():
+            if mode not in ("min", "max"):
+                raise ConfigError(
+                    f"The direction of the metric {name!r} is {mode!r}",
+                    fix='use "min" if lower is better, "max" if higher is better',
+                )
+            if not isinstance(name, str) or _METRIC_NAME.fullmatch(name) is None:
+                raise ConfigError(
+                    f"{name!r} cannot be the name of a tracked metric",
+                    fix="use up to 100 characters without slashes or control characters",
+                )
+
+    @property
+    def tracked(self) -> tuple[Metric, ...]:
+        """Every tracked metric, the deciding one first."""
+        return tuple(Metric(name, cast(Mode, mode)) for name, mode in self.directions.items())
+
+    @property
+    def directions(self) -> dict[str, str]:
+        """Direction by name of every tracked metric, the deciding one first."""
+        return {self.metric_name: self.metric_mode} | {
+            name: mode for name, mode in self.track.items() if name != self.metric_name
+        }
+
+    def tracked_metric(self, name: str) -> Metric:
+        """The tracked metric of this name. Raises ConfigError if it is not tracked."""
+        for metric in self.tracked:
+            if metric.name == name:
+                return metric
+        raise ConfigError(
+            f"The metric {name!r} is not tracked (tracked: {', '.join(self.directions)})",
+            fix=f"add it to the configuration: track={{{name!r}: 'max'}} or 'min'",
+        )

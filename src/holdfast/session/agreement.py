@@ -1,0 +1,64 @@
+"""Whether the counters that restored objects carry agree with the epoch and step of the record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from holdfast.session.checklist import Line
+from holdfast.session.objects import LiveObjects
+
+
+def counter_lines(objects: LiveObjects, epoch: int, global_step: int) -> list[Line]:
+    """One line for each counter found; a difference is a note, since it can have good reasons."""
+    lines = [Line("epoch, step", "restored", f"epoch {epoch}, global step {global_step}")]
+    scheduler = getattr(objects.scheduler, "last_epoch", None)
+    if isinstance(scheduler, int):
+        lines.append(_scheduler_line(scheduler, epoch, global_step))
+    for name, optimizer in objects.optimizers():
+        counted = _optimizer_steps(optimizer)
+        if counted is not None:
+            lines.append(_optimizer_line(name, counted, global_step))
+    return lines
+
+
+def _scheduler_line(counted: int, epoch: int, global_step: int) -> Line:
+    if counted == global_step:
+        return Line("scheduler count", "agrees", f"{counted} steps")
+    if counted in (epoch, epoch + 1):
+        return Line("scheduler count", "agrees", f"{counted} epochs")
+    return Line(
+        "scheduler count",
+        "note",
+        f"it counted {counted}, neither the global step {global_step} nor the epoch {epoch}: "
+        "normal if it steps at other times",
+    )
+
+
+def _optimizer_line(name: str, counted: int, global_step: int) -> Line:
+    item = f"{name} count"
+    if counted == global_step:
+        return Line(item, "agrees", f"{counted} steps")
+    return Line(
+        item,
+        "note",
+        f"it counted {counted} steps, the record says {global_step}: normal with gradient "
+        "accumulation, skipped steps, or parameters that joined late",
+    )
+
+
+def _optimizer_steps(optimizer: Optimizer) -> int | None:
+    """The largest step counter of any parameter, None if the optimizer keeps none."""
+    steps: list[Any] = [
+        state["step"]
+        for state in optimizer.state.values()
+        if isinstance(state, dict) and "step" in state
+    ]
+    numbers = [
+        int(step.item()) if isinstance(step, torch.Tensor) and step.numel() == 1 else step
+        for step in steps
+    ]
+    counts = [number for number in numbers if isinstance(number, (int, float))]
+    return int(max(counts)) if counts else None

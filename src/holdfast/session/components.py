@@ -1,0 +1,33 @@
+"""Components read on their own, as the state dicts their objects would have returned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from holdfast.session.source import CheckpointSource
+from holdfast.state import plan_value
+
+
+def read_component(source: CheckpointSource, component: str) -> Any:
+    """The state dict of a component, verified, in new tensors on the CPU.
+
+    Modules: FQN to tensor, tied names sharing one tensor. Optimizers: torch's own layout.
+    Others: what their `state_dict()` had returned. Raises LoadError if bytes are damaged.
+    """
+    stored = source.stored(component)
+    source.verify([component])
+    plan = plan_value(stored)
+    tensors = {
+        name: plan.targets[name] if name in plan.targets else facts.allocate(torch.device("cpu"))
+        for name, facts in stored.tensors.items()
+    }
+    source.fill(component, tensors)
+    plan.finish()
+    value: Any = plan.value
+    if stored.kind == "module":
+        named = {name: tensors[name] for name in tensors if name not in plan.targets}
+        ties = {alias: tensors[target] for alias, target in stored.aliases.items()}
+        return named | ties | value["extra"]
+    return value["state_dict"] if stored.kind == "optimizer" else value

@@ -1,0 +1,80 @@
+"""A checkpoint folder as a source to restore from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from torch import Tensor
+from typing_extensions import Self
+
+from holdfast.engine.open_checkpoint import OpenCheckpoint, open_checkpoint
+from holdfast.state import StoredComponent
+from holdfast.storage import LocalRun
+from holdfast.storage.protocol import RunStorage
+from holdfast.values import CheckpointInfo
+
+
+class FolderSource:
+    """One committed checkpoint, opened once and read until it is closed."""
+
+    def __init__(self, checkpoint: OpenCheckpoint) -> None:
+        self._checkpoint = checkpoint
+
+    @classmethod
+    def open(
+        cls,
+        run: RunStorage,
+        name: str,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> FolderSource:
+        """Open the checkpoint `name` of a run. Raises CheckpointNotFoundError or LoadError."""
+        return cls(open_checkpoint(run, name, progress=progress))
+
+    @classmethod
+    def at(cls, path: Path, progress: Callable[[int, int], None] | None = None) -> FolderSource:
+        """Open a checkpoint folder wherever it is; links in the path itself are followed."""
+        real = path.resolve()
+        return cls.open(LocalRun(real.parent), real.name, progress)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for error messages."""
+        return self._checkpoint.place
+
+    @property
+    def info(self) -> CheckpointInfo:
+        """The manifest's view of it."""
+        return self._checkpoint.manifest.info(self._checkpoint.name)
+
+    def components(self) -> Collection[str]:
+        """Names of the components it holds."""
+        return self._checkpoint.manifest.components.keys()
+
+    def stored(self, component: str) -> StoredComponent:
+        """Everything about a component but the data of its tensors."""
+        return self._checkpoint.stored(component)
+
+    def verify(self, components: Collection[str]) -> None:
+        """Prove every byte of these components. Raises DamagedError naming file and tensor."""
+        self._checkpoint.verify(components)
+
+    def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Write stored tensors into the targets, hashed again on the way."""
+        self._checkpoint.fill(component, targets)
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._checkpoint.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

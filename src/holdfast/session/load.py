@@ -1,0 +1,125 @@
+"""Loading one checkpoint, from a folder of ours or an original `.pt` file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import CheckpointNotFoundError
+from holdfast.manifest import iso_time
+from holdfast.session.agreement import counter_lines
+from holdfast.session.checklist import Line
+from holdfast.session.folder import FolderSource
+from holdfast.session.objects import LiveObjects
+from holdfast.session.original import OriginalSource
+from holdfast.session.report import Loaded
+from holdfast.session.restore import Restored, restore_session
+from holdfast.session.source import CheckpointSource
+from holdfast.session.components import read_component
+
+_DEFAULTS: Mapping[str, Any] = {
+    "epoch": 0,
+    "global_step": 0,
+    "best_metric": None,
+    "metrics": {},
+    "metrics_history": [],
+    "model_config": None,
+    "extra_state": None,
+}
+
+
+@contextlib.contextmanager
+def open_source(
+    path: Path, progress: Callable[[int, int], None] | None = None
+) -> Iterator[CheckpointSource]:
+    """Open a checkpoint folder, or an original `.pt` file, to restore from.
+
+    Raises CheckpointNotFoundError if there is nothing, LoadError if it cannot be trusted.
+    """
+    if not path.exists():
+        raise CheckpointNotFoundError(
+            "There is no such checkpoint", where=str(path), fix="list what there is: holdfast ls"
+        )
+    if path.is_dir():
+        with FolderSource.at(path, progress) as source:
+            yield source
+    else:
+        yield OriginalSource(path)
+
+
+def load_into(
+    path: Path,
+    objects: LiveObjects,
+    *,
+    with_optimizer: bool = True,
+    with_rng: bool = True,
+    strict: bool = True,
+    components: Collection[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Loaded:
+    """Restore the checkpoint at `path`; see `restore_session` for what can be raised."""
+    with open_source(path, progress) as source:
+        return load_from(
+            source,
+            path,
+            objects,
+            with_optimizer=with_optimizer,
+            with_rng=with_rng,
+            strict=strict,
+            components=components,
+        )
+
+
+def load_from(
+    source: CheckpointSource,
+    path: Path,
+    objects: LiveObjects,
+    *,
+    with_optimizer: bool = True,
+    with_rng: bool = True,
+    strict: bool = True,
+    components: Collection[str] | None = None,
+) -> Loaded:
+    """Restore an opened source; `path` is where its components can be read again later."""
+    restored = restore_session(
+        source,
+        objects,
+        with_optimizer=with_optimizer,
+        with_rng=with_rng,
+        strict=strict,
+        components=components,
+    )
+    values = _values(source, restored)
+
+    def read(component: str) -> Any:
+        with open_source(path) as again:
+            return read_component(again, component)
+
+    return Loaded(
+        info=source.info,
+        values=values,
+        lines=(*restored.lines, *_record_lines(objects, values)),
+        components=tuple(source.components()),
+        read=read,
+    )
+
+
+def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
+    """The dict `load` returns; the manifest, when there is one, decides epoch, step and time."""
+    values = {key: restored.run_state.get(key, default) for key, default in _DEFAULTS.items()}
+    values["metrics_history"] = list(values["metrics_history"])
+    info = source.info
+    if info is None:
+        return values | {"timestamp": restored.run_state.get("timestamp")}
+    return values | {
+        "epoch": info.epoch,
+        "global_step": info.global_step,
+        "timestamp": iso_time(info.time),
+    }
+
+
+def _record_lines(objects: LiveObjects, values: Mapping[str, Any]) -> list[Line]:
+    history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
+    return [history, *counter_lines(objects, values["epoch"], values["global_step"])]

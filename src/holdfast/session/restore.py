@@ -1,0 +1,165 @@
+"""Restoring a session as one transaction: every check first, then small objects, then tensors.
+
+Nothing live changes until all names, shapes and dtypes agree and every byte is proven. Objects
+with a loader of their own come first, because they may still refuse: then those already restored
+are put back. Modules and optimizers, written in place, come next and random states last, because
+what comes before may draw numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from holdfast.errors import HoldfastError, LoadError
+from holdfast.session.checklist import Line
+from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.source import CheckpointSource
+from holdfast.state import (
+    RestorePlan,
+    plan_module,
+    plan_object,
+    plan_optimizer,
+    plan_rng,
+    plan_value,
+    raise_problems,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore did. run_state: the component "run"; lines: one per part of the session."""
+
+    run_state: Mapping[str, Any]
+    lines: tuple[Line, ...]
+
+
+def restore_session(
+    source: CheckpointSource,
+    objects: LiveObjects,
+    *,
+    with_optimizer: bool = True,
+    with_rng: bool = True,
+    strict: bool = True,
+    components: Collection[str] | None = None,
+) -> Restored:
+    """Restore every live object that the source has a component for, all or nothing.
+
+    components: only these, None for all. strict: every name must agree; otherwise what fits is
+    restored and the rest becomes lines. Raises MismatchError with every problem of every
+    component, DamagedError, FormatError, or InterruptedLoadError if the disk fails at the last
+    moment.
+    """
+    live = _live_components(objects, with_optimizer=with_optimizer)
+    wanted = [name for name in live if components is None or name in components]
+    present = [name for name in wanted if name in source.components()]
+    plans = {name: _plan(source, name, live[name], objects, strict) for name in present}
+    if with_rng and RNG in source.components() and (components is None or RNG in components):
+        plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
+    run_plan = plan_value(source.stored(RUN)) if RUN in source.components() else None
+    everything = [*plans.values(), *([run_plan] if run_plan else [])]
+    _require_model(source, wanted, plans)
+    raise_problems(everything)
+    source.verify([plan.component for plan in everything])
+    if run_plan is not None:
+        source.fill(RUN, run_plan.targets)
+        run_plan.finish()
+    _carry_out(source, list(plans.values()))
+    run_state = run_plan.value if run_plan is not None else None
+    return Restored(
+        run_state if isinstance(run_state, dict) else {},
+        tuple(_lines(source, live, wanted, plans, with_rng=with_rng)),
+    )
+
+
+def _live_components(objects: LiveObjects, *, with_optimizer: bool) -> dict[str, Any]:
+    live: dict[str, Any] = {MODEL: objects.model}
+    if with_optimizer:
+        named = {
+            OPTIMIZER: objects.optimizer,
+            SCHEDULER: objects.scheduler,
+            SCALER: objects.scaler,
+        }
+        live |= {name: value for name, value in named.items() if value is not None}
+    return live | objects.registered
+
+
+def _plan(
+    source: CheckpointSource, name: str, value: Any, objects: LiveObjects, strict: bool
+) -> RestorePlan:
+    stored = source.stored(name)
+    if isinstance(value, nn.Module):
+        return plan_module(stored, value, strict=strict)
+    if isinstance(value, Optimizer):
+        return plan_optimizer(stored, value, objects.parameter_names())
+    return plan_object(stored, value)
+
+
+def _require_model(
+    source: CheckpointSource, wanted: Collection[str], plans: Mapping[str, RestorePlan]
+) -> None:
+    if MODEL in wanted and MODEL not in plans:
+        raise LoadError(
+            "The checkpoint holds no model",
+            where=source.place,
+            fix="load another checkpoint, or name the components to load",
+        )
+
+
+def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
+    """Finish what goes through an object's own loader first, live memory next, RNG last.
+
+    If one refuses, those finished before it are put back as far as they can be.
+    """
+    rank = {RNG: 2}
+    ordered = sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live)))
+    done: list[RestorePlan] = []
+    for plan in ordered:
+        done.append(plan)
+        try:
+            source.fill(plan.component, plan.targets)
+            plan.finish()
+        except BaseException as error:
+            _put_back(done)
+            if isinstance(error, HoldfastError) or not isinstance(error, Exception):
+                raise
+            raise LoadError(
+                f"The {plan.component} refused its saved state: {error}",
+                where=source.place,
+                fix="give it the construction it had when it was saved, or leave it out",
+            ) from error
+
+
+def _put_back(plans: list[RestorePlan]) -> None:
+    for plan in reversed(plans):
+        if plan.reversible:
+            plan.rollback()
+
+
+def _lines(
+    source: CheckpointSource,
+    live: Mapping[str, Any],
+    wanted: Collection[str],
+    plans: Mapping[str, RestorePlan],
+    *,
+    with_rng: bool,
+) -> list[Line]:
+    lines: list[Line] = []
+    for name in [*live, *([RNG] if with_rng else [])]:
+        plan = plans.get(name)
+        if plan is not None:
+            status = "mismatch" if plan.tolerated else "restored"
+            detail = [*plan.report, *(str(problem) for problem in plan.tolerated)]
+            lines.append(Line(name, status, "; ".join(detail)))
+        elif name in wanted or name == RNG:
+            lines.append(Line(name, "absent", "the checkpoint was saved without it"))
+        else:
+            lines.append(Line(name, "skipped", "not asked for"))
+    for name in source.components():
+        if name not in live and name not in (RNG, RUN):
+            lines.append(Line(name, "skipped", "in the checkpoint, but not given here"))
+    return lines

@@ -1,0 +1,61 @@
+"""The public surface, by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import holdfast
+from holdfast import CheckpointConfig, CheckpointManager, resume_training
+
+
+def test_the_public_names_are_exactly_these() -> None:
+    """A name is added to or taken from the package on purpose only."""
+    assert holdfast.__all__ == [
+        "CheckpointConfig",
+        "CheckpointManager",
+        "ResumableLoader",
+        "ResumableSampler",
+        "ResumeReport",
+        "resumable",
+        "resume_training",
+    ]
+    for name in holdfast.__all__:
+        assert getattr(holdfast, name).__doc__
+
+
+def test_the_configuration_begins_with_the_fields_of_the_original() -> None:
+    """Positional use of the original configuration class goes on working, with its defaults."""
+    fields = [(field.name, field.default) for field in dataclasses.fields(CheckpointConfig)]
+    assert fields[:7] == [
+        ("checkpoint_dir", "checkpoints"),
+        ("save_total_limit", 5),
+        ("save_best_only", False),
+        ("metric_name", "val_loss"),
+        ("metric_mode", "min"),
+        ("save_optimizer", True),
+        ("save_rng_state", True),
+    ]
+
+
+def test_the_signatures_begin_with_those_of_the_original() -> None:
+    """Calls written for the original classes bind, positionally and by name."""
+    for function, wanted in [
+        (CheckpointManager.__init__, "self config model optimizer scheduler scaler"),
+        (CheckpointManager.save, "self epoch step metrics model_config extra_state"),
+        (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
+        (resume_training, "checkpoint_path model optimizer scheduler scaler"),
+    ]:
+        assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()
+
+
+def test_importing_the_package_and_its_command_line_does_not_import_torch() -> None:
+    """Everything that reads only manifests starts without torch and without optional extras."""
+    code = (
+        "import sys, holdfast, holdfast.cli, holdfast.policy, holdfast.manifest, holdfast.storage\n"
+        "heavy = {'torch', 'sacrebleu', 'babel', 'safetensors'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
