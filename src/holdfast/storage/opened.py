@@ -37,7 +37,7 @@ _KINDS = {
 }
 
 
-class OpenedFolder:
+class LocalOpened:
     """A checkpoint folder on a local file system; see `holdfast.storage.protocol.Opened`.
 
     Reads may come from several threads at once; `close` must not run beside them.
