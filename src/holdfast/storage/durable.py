@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from holdfast.errors import ConfigError, NoSpaceError, SaveError
+from holdfast.errors import ConfigError, HoldfastError, NoSpaceError, SaveError
 from holdfast.storage.protocol import Block, NameTakenError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -37,7 +37,7 @@ def saving(step: str, path: Path, *, missing_bytes: int = 0) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, NameTakenError):
+        if isinstance(error, HoldfastError):
             raise
         raise _as_save_error(error, step, path, missing_bytes) from error
 

@@ -12,6 +12,7 @@ from holdfast.errors import CheckpointNotFoundError, NoSpaceError
 from holdfast.storage import durable, leftovers, run_files
 from holdfast.storage.durable import check_name, entry_exists, flush_folder, make_folders, saving
 from holdfast.storage.filesystems import prefers_direct_io
+from holdfast.storage.opened import LocalOpened
 from holdfast.storage.protocol import Block, NameTakenError
 from holdfast.storage.staged import LocalStaged
 
@@ -67,11 +68,9 @@ class LocalRun:
         folder = leftovers.create_owned(self._path, name)
         return LocalStaged(folder, name, direct_io=self._direct_io)
 
-    def open(self, name: str) -> "Opened":
+    def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""
-        from holdfast.storage.opened import Opened
-
-        return Opened(self._path / self._committed(name))
+        return LocalOpened(self._path / check_name(name))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a checkpoint another name, atomically and durably."""

@@ -203,7 +203,7 @@ class RunStorage(Protocol):
         ...
 
     def point(self, pointer: str, name: str | None) -> bool:
-        """Make `pointer` lead people to `name` (None: remove it). Never raises for the place's sake.
+        """Make `pointer` lead people to `name`; None removes it. Raises for no fault of the place.
 
         Returns False if it could not be done: pointers are a convenience nothing depends on.
         """

@@ -93,7 +93,7 @@ def _swap(pointer: Path, name: str) -> None:
 
 
 def _is_replaceable(pointer: Path) -> bool:
-    """Whether nothing is there, or something `point` may have made: a link, or a file with a name."""
+    """Whether nothing is there, or what `point` makes: a link, or a file with a name."""
     try:
         found = pointer.lstat()
         if stat.S_ISLNK(found.st_mode):

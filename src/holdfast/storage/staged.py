@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
 
+from holdfast.errors import SaveError
 from holdfast.storage.block_file import write_block_file
 from holdfast.storage.durable import (
     check_name,
@@ -23,6 +24,7 @@ from holdfast.storage.durable import (
 from holdfast.storage.leftovers import OwnedFolder, remove_tree
 from holdfast.storage.protocol import Block, NameTakenError, Progress
 
+_TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 _CANNOT_LINK = frozenset(
     {
         errno.EXDEV,
@@ -48,6 +50,7 @@ class LocalStaged:
         self._folder = folder
         self._name = name
         self._direct_io = direct_io
+        self._spoiled = False
 
     @property
     def name(self) -> str:
@@ -61,8 +64,8 @@ class LocalStaged:
 
     def write_bytes(self, file: str, data: Block) -> None:
         """Write one small file, durably."""
-        path = self._new(file)
-        with saving("write the file", path, missing_bytes=len(data)):
+        path = self._path_of(file)
+        with self._attempt(), saving("write the file", path, missing_bytes=len(data)):
             write_new_file(path, data)
 
     def write_blocks(
@@ -74,16 +77,17 @@ class LocalStaged:
         progress: Progress | None = None,
     ) -> None:
         """Write one file from blocks in file order, durably."""
-        path = self._new(file)
-        write_block_file(path, total_bytes, blocks, direct=self._direct_io, progress=progress)
+        path = self._path_of(file)
+        with self._attempt():
+            write_block_file(path, total_bytes, blocks, direct=self._direct_io, progress=progress)
 
     def link_from(self, name: str, file: str) -> bool:
         """Hard-link `file` of the committed checkpoint `name` into this one."""
-        target = self._new(file)
+        target = self._path_of(file)
         source = self._folder.path.parent / check_name(name) / file
         if source.is_symlink() or source.parent.is_symlink() or not source.is_file():
             return False
-        with saving("link the file", target):
+        with self._attempt(), saving("link the file", target):
             try:
                 os.link(source, target, follow_symlinks=False)
             except OSError as error:
@@ -95,22 +99,13 @@ class LocalStaged:
     def publish(self, name: str | None = None) -> str:
         """Commit: flush the folder, rename it, flush the parent."""
         name = check_name(self._name if name is None else name)
-        final = self._folder.path.parent / name
-        with saving("flush the staged folder", self._folder.path):
-            flush(self._folder.fd)
-        # rename() would silently replace an empty folder.
-        if entry_exists(final):
-            raise NameTakenError(f"Something named {name} exists already", where=str(final))
-        with saving("publish the checkpoint", final):
-            try:
-                os.rename(self._folder.path, final)
-            except OSError as error:
-                if error.errno in (errno.ENOTEMPTY, errno.ENOTDIR):
-                    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from error
-                raise
-        self._folder.release()
-        with saving("flush the folder of the published checkpoint", final.parent):
-            flush_folder(final.parent)
+        with self._attempt():
+            with saving("flush the staged folder", self._folder.path):
+                flush(self._folder.fd)
+            _rename_to_new(self._folder.path, self._folder.path.parent / name)
+            self._folder.release()
+            with saving("make the published name durable", self._folder.path.parent / name):
+                flush_folder(self._folder.path.parent)
         return name
 
     def abort(self) -> None:
@@ -132,7 +127,43 @@ class LocalStaged:
     ) -> None:
         self.abort()
 
-    def _new(self, file: str) -> Path:
-        """The path of a file not yet written; refuses to write after publish or abort."""
-        _ = self._folder.fd
+    def _path_of(self, file: str) -> Path:
         return self._folder.path / check_name(file)
+
+    @contextlib.contextmanager
+    def _attempt(self) -> Iterator[None]:
+        """Refuse every step after publish, abort or a failed step.
+
+        After a failed flush the kernel may report the next one as good and the data be gone.
+        """
+        if self._spoiled or not self._folder.held:
+            reason = "an earlier step failed" if self._spoiled else "it was published or removed"
+            raise SaveError(
+                f"The staged checkpoint cannot be written to: {reason}",
+                where=str(self._folder.path),
+                fix="stage the checkpoint anew",
+            )
+        try:
+            yield
+        except NameTakenError:
+            raise
+        except BaseException:
+            self._spoiled = True
+            raise
+
+
+def _rename_to_new(path: Path, final: Path) -> None:
+    """Rename a folder to a name nothing has. Raises NameTakenError, SaveError."""
+    with saving("publish the checkpoint", final):
+        try:
+            # rename() itself would silently replace an empty folder.
+            if not entry_exists(final):
+                os.rename(path, final)
+                return
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        # What has the name may be this save, published by a writer that died before its flush:
+        # whoever acknowledges it next must find it durable.
+        flush_folder(final.parent)
+    raise NameTakenError(f"Something named {final.name} exists already", where=str(final))

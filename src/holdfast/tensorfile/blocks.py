@@ -7,12 +7,11 @@ other tensor (strided, expanded, channels-last, conjugated, on a GPU) is convert
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import torch
 from torch import Tensor
 
-_UNSIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def is_zero_copy(tensor: Tensor) -> bool:
@@ -26,7 +25,7 @@ def byte_view(tensor: Tensor) -> memoryview:
     Writing to the view writes to the tensor. Requires `is_zero_copy(tensor)`.
     """
     flat = tensor.detach().view(-1).view(torch.uint8)
-    return cast(memoryview, flat.numpy().data)
+    return flat.numpy().data
 
 
 def byte_chunks(tensor: Tensor, max_bytes: int) -> Iterator[memoryview]:
@@ -56,7 +55,7 @@ def _reinterpreted(tensor: Tensor) -> Tensor:
         return tensor
     if tensor.itemsize > 8:
         tensor = torch.view_as_real(tensor)
-    return tensor.view(_UNSIGNED[tensor.itemsize])
+    return tensor.view(_INTEGERS[tensor.itemsize])
 
 
 def _pieces(tensor: Tensor, max_bytes: int) -> Iterator[Tensor]:
@@ -67,7 +66,7 @@ def _pieces(tensor: Tensor, max_bytes: int) -> Iterator[Tensor]:
         return
     row_bytes = tensor.nbytes // tensor.shape[0]
     if row_bytes <= max_bytes:
-        yield from tensor.split(max(1, max_bytes // row_bytes))
+        yield from torch.split(tensor, max(1, max_bytes // row_bytes))
         return
     for row in tensor:
         yield from _pieces(row, max_bytes)
@@ -89,7 +88,7 @@ def _cuda_chunks(pieces: Iterator[Tensor]) -> Iterator[memoryview]:
         plain = piece.resolve_conj().resolve_neg().contiguous()
         host = torch.empty(plain.shape, dtype=plain.dtype, pin_memory=True)
         host.copy_(plain, non_blocking=True)
-        copied = torch.cuda.Event()
+        copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         copied.record(torch.cuda.current_stream(piece.device))
         if ready is not None:
             ready[1].synchronize()

@@ -68,7 +68,7 @@ STORED: dict[torch.dtype, StoredAs] = {
 
 
 def dtype_name(dtype: torch.dtype) -> StoredAs:
-    """Say how `dtype` is stored. Raises UnsavableError for a dtype without a byte representation."""
+    """Say how `dtype` is stored. Raises UnsavableError for one without bytes of its own."""
     stored = STORED.get(dtype)
     if stored is None:
         raise UnsavableError(

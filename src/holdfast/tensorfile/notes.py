@@ -1,4 +1,4 @@
-"""What safetensors cannot say of a tensor: its raw dtype, and the order of its dimensions in memory.
+"""What safetensors cannot say of a tensor: its raw dtype, and how its dimensions lie in memory.
 
 A note is a small JSON object, kept in `state.json` beside the file:
 

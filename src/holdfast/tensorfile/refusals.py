@@ -9,7 +9,6 @@ from holdfast.tensorfile.dtypes import STORED
 MAX_RANK = 64
 
 _PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
-_DISABLED_DISPATCH = torch._C._disabled_torch_dispatch_impl
 
 
 def refusal(tensor: object) -> str | None:
@@ -39,14 +38,9 @@ def refusal(tensor: object) -> str | None:
 
 def _subclass_refusal(tensor: torch.Tensor) -> str | None:
     kind = type(tensor)
-    if isinstance(tensor, torch.nn.parameter.UninitializedTensorMixin):
+    if torch.nn.parameter.is_lazy(tensor):
         return f"it is an {kind.__name__}: run the lazy module once before saving"
-    dispatch = getattr(kind, "__torch_dispatch__", _DISABLED_DISPATCH)
-    if (
-        getattr(dispatch, "__func__", dispatch)
-        is not getattr(torch.Tensor.__torch_dispatch__, "__func__", torch.Tensor.__torch_dispatch__)
-        and dispatch is not _DISABLED_DISPATCH
-    ):
+    if kind.__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
         return (
             f"it is a {kind.__module__}.{kind.__qualname__}, a subclass that keeps its values "
             "elsewhere: save its parts, its local tensor or its plain form"
