@@ -116,6 +116,13 @@ def test_other_references_are_refused() -> None:
         require_comparable({"a": a, "b": b})
 
 
+def test_an_empty_reference_is_not_a_missing_one() -> None:
+    """The test set's digest tells "" from None, which score differently."""
+    gap: list[Any] = [REFERENCES, ["", None, "no", None]]
+    empty: list[Any] = [REFERENCES, ["", "", "no", ""]]
+    assert bleu(gap).test_set != bleu(empty).test_set
+
+
 def test_references_are_prepared_once_for_several_systems() -> None:
     """One prepared metric gives the statistics that separate calls give."""
     metric = bleu(REFERENCES)

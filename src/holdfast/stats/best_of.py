@@ -1,4 +1,9 @@
-"""Which of K candidates is best, which might be, and how lucky the winner was."""
+"""Which of K candidates is best, which might be, and how lucky the winner was.
+
+The tie set is a confidence set for the truly best candidate. Testing everything against the winner
+would not give one, as the winner was picked by the same data. See Hsu 1984, Annals of Statistics
+12, and Romano and Wolf 2005, Econometrica 73.
+"""
 
 from __future__ import annotations
 
@@ -43,58 +48,53 @@ def best_of(
 ) -> BestOf:
     """Rank K candidates on one test set, honestly about having chosen among them.
 
-    Tie set: a candidate is outside it only if the data speak against its being the best, that is,
-    if its studentised deficit to some other exceeds the (1 - level) quantile of the largest such
-    deficit over resamples centred on what was observed. So it holds the truly best candidate with
-    about 1 - level confidence although the winner was picked by the same data, which comparing
-    everything with the winner would not (Hsu 1984, Annals of Statistics 12; Romano and Wolf 2005).
-    Two candidates are never told apart by fewer differing examples than log2(1 / level).
+    Tie set: a candidate is outside it only if its studentised deficit to some other exceeds the
+    (1 - level) quantile of the largest such deficit over resamples centred on what was observed. It
+    holds the truly best candidate with about 1 - level confidence. Two candidates are never told
+    apart by fewer differing examples than log2(1 / level).
 
     Luck: the mean over resamples of how far the resample's winner exceeds its own average there. It
     is a modest estimate: among candidates that are all truly equal it finds about 1/sqrt(2) of the
     luck, because what is left of their chance differences counts as real. A second split is better.
 
-    systems: by name; ties in score go to the earlier. Raises ConfigError as `estimate` does, and if
-    the systems are not comparable.
+    Ties in score go to the earlier. Raises ConfigError as `estimate` and `require_comparable` do.
     """
     require_comparable(systems)
     check_share("level", level)
     check_interval_options(confidence, "percentile", resamples)
     candidates = list(systems.values())
-    tolerance = tie_tolerance(*candidates)
+    first, tolerance = candidates[0], tie_tolerance(*candidates)
     resampled = resample_scores(candidates, resamples=resamples, seed=seed)
     observed = np.array([system.score for system in candidates])
-    sign = candidates[0].orientation
-    ranked = np.argsort(-sign * observed, kind="stable")
+    sign = first.orientation
+    behind = without_rounding(sign * (observed[np.argmax(sign * observed)] - observed), tolerance)
+    ranked = np.argsort(behind, kind="stable")
+    best = int(ranked[0])
     wins = _wins(sign * resampled, tolerance)
     tied = _tie_set(candidates, sign * observed, sign * resampled, tolerance, level)
-    names, best = list(systems), int(ranked[0])
-    centred = sign * (resampled - resampled.mean(axis=1, keepdims=True))
-    luck = max(0.0, float((wins * centred).sum(axis=0).mean()))
-    standings = tuple(
+    standings = [
         Standing(
-            name=names[place],
+            name=name,
             score=float(observed[place]),
             interval=interval_of(resampled[place], float(observed[place]), confidence),
             delta_to_best=without_rounding(float(observed[place] - observed[best]), tolerance),
-            standard_error=standard_deviation(
-                without_rounding(resampled[place] - resampled[best], tolerance)
-            ),
+            standard_error=_paired_error(resampled[place], resampled[best], tolerance),
             p_best=float(wins[place].mean()),
             tied=bool(tied[place]),
         )
-        for place in ranked
-    )
+        for place, name in enumerate(systems)
+    ]
+    luck = _luck(wins, sign * resampled)
     return BestOf(
-        standings=standings,
-        best=names[best],
+        standings=tuple(standings[place] for place in ranked),
+        best=standings[best].name,
         best_score=float(observed[best]),
         luck=luck,
         shrunk_score=float(observed[best] - sign * luck),
-        higher_is_better=candidates[0].higher_is_better,
+        higher_is_better=first.higher_is_better,
         level=level,
-        examples=candidates[0].examples,
-        signature=candidates[0].signature,
+        examples=first.examples,
+        signature=first.signature,
         resamples=resamples,
         seed=seed,
     )
@@ -121,6 +121,16 @@ def _wins(oriented: FloatArray, tolerance: float) -> FloatArray:
     """Whose resample it is, [K, resamples], columns summing to one; ties share."""
     winning = oriented >= oriented.max(axis=0) - tolerance
     return np.asarray(winning / winning.sum(axis=0), dtype=np.float64)
+
+
+def _luck(wins: FloatArray, oriented: FloatArray) -> float:
+    """Mean excess of a resample's winner over its own average; zero or more but for rounding."""
+    excess = oriented - oriented.mean(axis=1, keepdims=True)
+    return max(0.0, float((wins * excess).sum(axis=0).mean()))
+
+
+def _paired_error(scores: FloatArray, best_scores: FloatArray, tolerance: float) -> float:
+    return standard_deviation(without_rounding(scores - best_scores, tolerance))
 
 
 def _tie_set(
