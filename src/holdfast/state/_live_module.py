@@ -1,0 +1,113 @@
+"""What a live module's state dict is made of, and which of it can be written in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from holdfast.state._regions import region
+from holdfast.state.names import canonical_name, canonical_names
+
+EXTRA_STATE = "_extra_state"
+
+# Loaders that do no more than copy by name when every name is there.
+_PLAIN_LOADERS = (
+    "torch.nn.modules.module",
+    "torch.nn.modules.batchnorm",
+    "torch.nn.modules.instancenorm",
+)
+# Hooks of a known wrapper that only put its own segment back into the keys.
+_RENAMING_HOOKS = "torch.distributed.algorithms._checkpoint"
+
+
+@dataclass(frozen=True)
+class LiveModule:
+    """A module's state dict by FQN, as it is now.
+
+    tensors: FQN to the state dict's tensor. extras: FQNs of what only `load_state_dict` can set.
+    raw: FQN to raw key. in_place: FQNs whose tensor is live memory that may be written directly.
+    own_loading: FQNs of modules that load by code of their own. after_load: whether any module
+    wants to be told after a load.
+    """
+
+    module: nn.Module
+    tensors: Mapping[str, Tensor]
+    extras: frozenset[str]
+    raw: Mapping[str, str]
+    in_place: frozenset[str]
+    own_loading: frozenset[str]
+    after_load: bool
+    metadata: Mapping[str, Mapping[str, Any]]
+
+    def loads_itself(self, name: str) -> bool:
+        """Whether a module on the way to this FQN loads by code of its own."""
+        return not self.own_loading.isdisjoint(_parents(name))
+
+
+def inspect_module(module: nn.Module) -> LiveModule:
+    """Look at a module's state dict, hooks and loaders; changes nothing."""
+    state = module.state_dict()
+    names = canonical_names(module, state)
+    submodules = {
+        canonical_name(module, f"{raw}._").rpartition(".")[0]: submodule
+        for raw, submodule in module.named_modules(remove_duplicate=False)
+    }
+    own_loading = frozenset(fqn for fqn, sub in submodules.items() if _has_own_loading(sub))
+    tensors = {
+        names[raw]: value
+        for raw, value in state.items()
+        if isinstance(value, Tensor) and not is_extra(names[raw])
+    }
+    writable = {region(tensor) for tensor in _registered(module)}
+    live = LiveModule(
+        module=module,
+        tensors=tensors,
+        extras=frozenset(names.values()) - tensors.keys(),
+        raw={fqn: raw for raw, fqn in names.items()},
+        in_place=frozenset(
+            fqn
+            for fqn, tensor in tensors.items()
+            if not is_lazy(tensor) and (region(tensor) in writable or tensor.numel() == 0)
+        ),
+        own_loading=own_loading,
+        after_load=any(sub._load_state_dict_post_hooks for sub in module.modules()),
+        metadata=getattr(state, "_metadata", {}),
+    )
+    if own_loading:
+        kept = frozenset(fqn for fqn in live.in_place if not live.loads_itself(fqn))
+        return LiveModule(**{**vars(live), "in_place": kept})
+    return live
+
+
+def is_extra(name: str) -> bool:
+    """Whether a state-dict key is what `get_extra_state` returned."""
+    return name.rpartition(".")[2] == EXTRA_STATE
+
+
+def _registered(module: nn.Module) -> Iterable[Tensor]:
+    for submodule in module.modules():
+        yield from (p for p in submodule._parameters.values() if p is not None)
+        yield from (b for b in submodule._buffers.values() if b is not None)
+
+
+def _has_own_loading(module: nn.Module) -> bool:
+    if type(module).load_state_dict.__module__ != nn.Module.__module__:
+        return True
+    if type(module)._load_from_state_dict.__module__ not in _PLAIN_LOADERS:
+        return True
+    return not all(map(_only_renames, module._load_state_dict_pre_hooks.values()))
+
+
+def _only_renames(hook: Callable[..., object]) -> bool:
+    function = getattr(hook, "hook", hook)
+    return str(getattr(function, "__module__", "")).startswith(_RENAMING_HOOKS)
+
+
+def _parents(name: str) -> list[str]:
+    """FQNs of the modules on the way to a tensor, the root ("") first."""
+    segments = name.split(".")
+    return [".".join(segments[:depth]) for depth in range(len(segments))]

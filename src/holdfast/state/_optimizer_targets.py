@@ -1,0 +1,87 @@
+"""Where each tensor of an optimizer's state goes: memory it has, or where torch would put it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from holdfast.state._regions import region
+from holdfast.state._tree import Reference
+from holdfast.state.component import StoredTensor
+
+_CPU = torch.device("cpu")
+
+
+def choose_targets(
+    facts: Mapping[str, StoredTensor],
+    saved: Mapping[str, Any],
+    current: Mapping[str, Any],
+    pairs: Mapping[Any, Any],
+    parameters: Mapping[Any, Tensor],
+) -> dict[str, Tensor]:
+    """Choose a target for each tensor that matched parameters or the groups refer to.
+
+    facts: by stored name. saved: the saved state dict with a `Reference` for each tensor.
+    current: the live one. pairs: saved parameter id to live id. parameters: by live id.
+    """
+    targets: dict[str, Tensor] = {}
+    # Memory that is a parameter's, or a target already, is not state that may be filled.
+    taken = {region(parameter) for parameter in parameters.values()}
+    groups = {index: group for group in saved["param_groups"] for index in group["params"]}
+    for key, entry in saved["state"].items():
+        if key in groups and key not in pairs:
+            continue
+        parameter = parameters[pairs[key]] if key in groups else None
+        now = current["state"].get(pairs.get(key, key))
+        for last, name, there in _references(entry, now, None):
+            if name not in targets:
+                device = _device(last, parameter, groups.get(key, {}), there)
+                usable = _usable(there, facts[name], device, taken)
+                targets[name] = facts[name].allocate(device) if usable is None else usable
+                taken.add(region(targets[name]))
+    for group, live_group in zip(saved["param_groups"], current["param_groups"], strict=True):
+        # Options such as a tensor learning rate: small, and torch copies them anyway.
+        for _, name, there in _references(group, live_group, None):
+            if name not in targets:
+                targets[name] = facts[name].allocate(_device(None, None, {}, there))
+    return targets
+
+
+def _references(value: object, now: object, last: object) -> Iterator[tuple[object, str, object]]:
+    """Every reference in a saved value: its innermost dict key, its name, what is there now."""
+    if isinstance(value, Reference):
+        yield last, value.name, now
+    elif isinstance(value, Mapping):
+        live = now if isinstance(now, Mapping) else {}
+        for key, child in value.items():
+            yield from _references(child, live.get(key), key)
+    elif isinstance(value, (list, tuple)):
+        items = now if isinstance(now, (list, tuple)) and len(now) == len(value) else ()
+        for index, child in enumerate(value):
+            yield from _references(child, items[index] if items else None, None)
+
+
+def _device(
+    last: object, parameter: Tensor | None, group: Mapping[str, Any], there: object
+) -> torch.device:
+    """The rule of `torch.optim.Optimizer.load_state_dict`; what is no parameter's stays put."""
+    if parameter is None:
+        return there.device if isinstance(there, Tensor) else _CPU
+    if last == "step" and not (group.get("fused") or group.get("capturable")):
+        return _CPU
+    return parameter.device
+
+
+def _usable(
+    there: object, facts: StoredTensor, device: torch.device, taken: set[tuple[object, ...]]
+) -> Tensor | None:
+    """The live tensor if it may be filled in place."""
+    if not isinstance(there, Tensor) or type(there) is not Tensor or there.is_meta:
+        return None
+    form = (tuple(there.shape), there.dtype, there.device)
+    if form != (facts.shape, facts.dtype, device) or region(there) in taken:
+        return None
+    return there.detach() if there.requires_grad else there

@@ -1,0 +1,90 @@
+"""Collecting the tensors of one component under stored names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from holdfast.errors import UnsavableError
+from holdfast.state._regions import Region, check_savable, plain, region
+
+
+class TensorTable:
+    """The tensors of one component, each memory region once, under the first name it was given.
+
+    component: named in errors. names: wanted names by `id` of a tensor, for those that trees
+    reach by a path that is not their best name; the tensors must outlive the table.
+    """
+
+    def __init__(self, component: str, names: Mapping[int, str] | None = None) -> None:
+        self.component = component
+        self.tensors: dict[str, Tensor] = {}
+        self._names = names or {}
+        self._stored: dict[Region, str] = {}
+        self._alive: list[Tensor] = []
+
+    def add(self, name: str, tensor: Tensor) -> str:
+        """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
+
+        Raises UnsavableError for tensors without dense memory of their own.
+        """
+        check_savable(tensor, f"{self.component}: {name}")
+        key = region(tensor)
+        if key not in self._stored:
+            self._stored[key] = self._free_name(name)
+            self.tensors[self._stored[key]] = plain(tensor)
+            self._alive.append(tensor)
+        return self._stored[key]
+
+    def refer(self, value: object, path: str) -> str | None:
+        """The codec's question what a leaf it does not know is called; None where not a tensor.
+
+        path: the place as the codec names it, from the component's name on.
+        """
+        if isinstance(value, np.ndarray):
+            return self.add(self._local(path), self._from_numpy(value, path))
+        if not isinstance(value, Tensor):
+            return None
+        if type(value) not in (Tensor, nn.Parameter):
+            raise UnsavableError(
+                f"A {type(value).__name__} would come back as a plain tensor",
+                where=path,
+                fix="keep plain tensors in state dicts, and rebuild the subclass when loading",
+            )
+        return self.add(self._names.get(id(value), self._local(path)), value)
+
+    def _local(self, path: str) -> str:
+        return path.removeprefix(self.component).removeprefix(".") or "value"
+
+    def _from_numpy(self, array: np.ndarray[Any, Any], path: str) -> Tensor:
+        try:
+            return torch.from_numpy(array)
+        except TypeError as error:
+            raise UnsavableError(
+                f"A large array of dtype {array.dtype} cannot be saved",
+                where=path,
+                fix="convert it to a numeric dtype that torch knows",
+            ) from error
+
+    def _free_name(self, name: str) -> str:
+        free, count = name, 1
+        while free in self.tensors:
+            count += 1
+            free = f"{name}~{count}"
+        return free
+
+
+def tensors_within(value: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested dicts, lists and tuples with its dotted path below `prefix`."""
+    if isinstance(value, Tensor):
+        yield prefix, value
+    elif isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from tensors_within(child, f"{prefix}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for index, child in enumerate(value):
+            yield from tensors_within(child, f"{prefix}.{index}")

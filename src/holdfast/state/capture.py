@@ -1,0 +1,102 @@
+"""Objects to `ComponentState`: what a checkpoint keeps of a module, an optimizer, any object.
+
+Nothing here changes the object captured or runs a step of it, and no tensor is copied: the result
+holds views of the live memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from holdfast.codec import Codec
+from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
+from holdfast.state._table import TensorTable, tensors_within
+from holdfast.state.component import ComponentState
+from holdfast.state.names import canonical_name, canonical_names
+from holdfast.state.torch_tags import torch_codec
+
+
+def capture_module(name: str, module: nn.Module, codec: Codec | None = None) -> ComponentState:
+    """Capture a module's state dict under its FQNs, wrappers left out.
+
+    Tensors are stored once per memory region, tied ones under the first name of the state dict,
+    the others as aliases. What is not a tensor (`get_extra_state`) goes into the tree, with the
+    versions of submodules that are not 1. Buffers that are not persistent are not part of it.
+    Raises UnsavableError naming the FQN of what cannot be saved.
+    """
+    state = module.state_dict()
+    names = canonical_names(module, state)
+    table = TensorTable(name)
+    aliases: dict[str, str] = {}
+    others: dict[str, object] = {}
+    for raw, value in state.items():
+        fqn = names[raw]
+        if not isinstance(value, Tensor):
+            others[fqn] = value
+            continue
+        stored = table.add(fqn, value)
+        if stored != fqn:
+            aliases[fqn] = stored
+    tree = (codec or torch_codec()).encode(
+        {"extra": others, "versions": _versions(module, state)}, where=name, refer=table.refer
+    )
+    return ComponentState(name, "module", tree, table.tensors, aliases)
+
+
+def capture_optimizer(
+    name: str,
+    optimizer: Optimizer,
+    names: Mapping[Tensor, str],
+    codec: Codec | None = None,
+) -> ComponentState:
+    """Capture an optimizer's own state dict, together with the names of its parameters.
+
+    names: FQN by parameter object, as `parameter_names` gives them. The tree holds
+    {"state_dict": as the optimizer returned it, integer keys kept, "parameters": per group the
+    name (or None), shape and dtype of each parameter}; tensors are named `state.<FQN>.<key>`, or
+    `state.<index>.<key>` where the FQN is unknown. An optimizer whose state dict has a layout of
+    its own is captured all the same, without names.
+    Raises UnsavableError naming the path of what cannot be saved.
+    """
+    state = optimizer.state_dict()
+    tree: dict[str, Any] = {"state_dict": state}
+    wanted: dict[int, str] = {}
+    if is_torch_layout(state, optimizer):
+        tree["parameters"] = describe(live_groups(state, optimizer, names))
+        indexed = live_parameters(state, optimizer)
+        for key, entry in state["state"].items():
+            owner = names.get(indexed[key]) if key in indexed else None
+            prefix = f"state.{key if owner is None else owner}"
+            wanted.update((id(tensor), path) for path, tensor in tensors_within(entry, prefix))
+        for path, tensor in tensors_within(state["param_groups"], "param_groups"):
+            wanted[id(tensor)] = path
+    table = TensorTable(name, wanted)
+    encoded = (codec or torch_codec()).encode(tree, where=name, refer=table.refer)
+    return ComponentState(name, "optimizer", encoded, table.tensors)
+
+
+def capture_object(name: str, obj: object, codec: Codec | None = None) -> ComponentState:
+    """Capture what `obj.state_dict()` returns, or `obj` itself if it has no such method.
+
+    Tensors inside are stored by reference under their path; everything else must be of a type
+    the codec knows. Raises UnsavableError naming the path of what is not.
+    """
+    method = getattr(obj, "state_dict", None)
+    value = method() if callable(method) else obj
+    table = TensorTable(name)
+    tree = (codec or torch_codec()).encode(value, where=name, refer=table.refer)
+    return ComponentState(name, "object", tree, table.tensors)
+
+
+def _versions(module: nn.Module, state: Mapping[str, Any]) -> dict[str, object]:
+    """Submodule FQN to its local metadata, where that is more than the usual version 1."""
+    metadata: Mapping[str, Mapping[str, object]] = getattr(state, "_metadata", {})
+    return {
+        canonical_name(module, f"{raw}._").rpartition(".")[0]: dict(local)
+        for raw, local in metadata.items()
+        if local.get("version", 1) != 1 or len(local) > 1
+    }

@@ -1,0 +1,222 @@
+"""Restoring modules: names, ties and dtypes proven first, then written where they belong."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from holdfast.codec import Codec
+from holdfast.errors import FormatError, InterruptedLoadError
+from holdfast.state._live_module import LiveModule, inspect_module, is_extra
+from holdfast.state._match import Match, match_names
+from holdfast.state._regions import region
+from holdfast.state._tree import Outline, filled, outline
+from holdfast.state.component import StoredComponent
+from holdfast.state.names import canonical_name
+from holdfast.state.plan import CastPolicy, RestorePlan
+from holdfast.state.problems import Problem
+from holdfast.state.torch_tags import torch_codec
+
+
+def plan_module(
+    stored: StoredComponent,
+    module: nn.Module,
+    *,
+    codec: Codec | None = None,
+    strict: bool = True,
+    only: Callable[[str], bool] | None = None,
+    cast: CastPolicy = "refuse",
+) -> RestorePlan:
+    """Plan to load a module component into `module`, wrapped or not.
+
+    Every name, shape and dtype is compared here; the problems of the plan are all there are.
+    Parameters and buffers are filled in place. Modules with load hooks or a loader of their own
+    get fresh tensors and their own `load_state_dict` in `finish()`; this holds for extra state
+    too. strict: whether missing and unexpected names are problems (otherwise they are tolerated,
+    and handed to modules that load by code of their own). only: which FQNs to load, for a part of
+    the model; others are neither read nor required. cast: whether floating dtypes may differ.
+
+    Ties: a tensor saved as tied fills every live tensor of its names. A checkpoint without the
+    tie fits a tied module only if digests prove the values equal.
+    Raises FormatError if the stored tree is not that of a module.
+    """
+    if stored.kind != "module":
+        kind = Problem("kind", stored.name, "", "module", stored.kind)
+        return RestorePlan(stored.name, problems=(kind,))
+    codec = codec or torch_codec()
+    wanted = only or (lambda _: True)
+    tree = outline(stored, codec)
+    extra, _ = _parts(stored, tree.value)
+    live = inspect_module(module)
+    match = match_names(
+        stored,
+        live,
+        private=tree.names - live.tensors.keys(),
+        strict=strict,
+        only=wanted,
+        cast=cast,
+    )
+    extras = _match_extras(stored, live, extra, match, strict=strict, only=wanted)
+    restore = _ModuleRestore(stored, live, match, extras, codec, exact=strict and only is None)
+    restore.allocate(tree)
+    return RestorePlan(
+        component=stored.name,
+        targets={} if match.problems else restore.targets,
+        problems=tuple(match.problems),
+        tolerated=tuple(match.tolerated),
+        report=(*restore.report(), *match.report),
+        live=True,
+        _finish=restore.finish,
+    )
+
+
+def _parts(stored: StoredComponent, value: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tree's extra state and versions, after a check of their form."""
+    if isinstance(value, dict):
+        extra, versions = value.get("extra"), value.get("versions")
+        if isinstance(extra, dict) and isinstance(versions, dict):
+            return extra, versions
+    raise FormatError("The state tree is not that of a module", where=stored.name)
+
+
+def _match_extras(
+    stored: StoredComponent,
+    live: LiveModule,
+    extra: Mapping[str, object],
+    match: Match,
+    *,
+    strict: bool,
+    only: Callable[[str], bool],
+) -> list[str]:
+    """Names of extra state on both sides; a problem for each that is on one side only."""
+    there = set(extra) | {name for name in stored.tensors if is_extra(name)}
+    there |= {name for name in stored.aliases if is_extra(name)}
+    for name in sorted(there ^ live.extras):
+        if only(name):
+            sides = ("in the module", "") if name in live.extras else ("", "in the checkpoint")
+            problem = Problem("extra_state", stored.name, name, sides[0], sides[1])
+            (match.problems if strict else match.tolerated).append(problem)
+    return [name for name in live.extras if name in there and only(name)]
+
+
+class _ModuleRestore:
+    """The targets of one module and the last step that hands them over."""
+
+    def __init__(
+        self,
+        stored: StoredComponent,
+        live: LiveModule,
+        match: Match,
+        extras: list[str],
+        codec: Codec,
+        *,
+        exact: bool,
+    ) -> None:
+        self.stored = stored
+        self.live = live
+        self.match = match
+        self.extras = extras
+        self.codec = codec
+        self.exact = exact
+        self.targets: dict[str, Tensor] = {}
+        self.passengers = [name for name in match.unmatched if live.loads_itself(name)]
+
+    def allocate(self, tree: Outline) -> None:
+        """Choose live memory for each stored tensor where possible, fresh memory otherwise."""
+        if self.match.problems:
+            return
+        there = self.stored.tensors
+        for name, source in self.match.sources.items():
+            tensor = self.live.tensors[name]
+            if source in self.targets:
+                continue
+            if name in self.live.in_place and tensor.dtype == there[source].dtype:
+                self.targets[source] = tensor.detach()
+            else:
+                self.targets[source] = there[source].allocate(tensor.device)
+        needed = {self._source(name) for name in (*self.passengers, *self.extras)} & there.keys()
+        if self.extras:
+            needed |= tree.names
+        for name in needed - self.targets.keys():
+            self.targets[name] = there[name].allocate(torch.device("cpu"))
+
+    def report(self) -> list[str]:
+        """What goes where, in a line or two."""
+        there = self.stored.tensors
+        converted = [
+            name
+            for name, source in self.match.sources.items()
+            if self.live.tensors[name].dtype != there[source].dtype
+        ]
+        lines = [f"{self.stored.name}: {len(self.match.sources)} tensors"]
+        if converted:
+            lines.append(f"{len(converted)} tensors converted to another dtype: {converted[0]}, …")
+        if self.match.tolerated:
+            lines.append(f"{len(self.match.tolerated)} names that fit nothing were let pass")
+        return lines
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        for name, source in self.match.sources.items():
+            tensor = self.live.tensors[name]
+            if name in self.live.in_place and region(tensor) != region(self.targets[source]):
+                tensor.copy_(self.targets[source])
+        own = any(name not in self.live.in_place for name in self.match.sources)
+        if own or self.passengers or self.live.after_load:
+            state = {name: self._value(name) for name in self.match.sources}
+            state.update({name: self.targets[self._source(name)] for name in self.passengers})
+            self._load({**state, **self._extra_values()}, strict=self.exact)
+        elif self.extras:
+            self._load(self._extra_values(), strict=False)
+
+    def _value(self, name: str) -> Tensor:
+        if name in self.live.in_place:
+            return self.live.tensors[name]
+        return self.targets[self.match.sources[name]]
+
+    def _source(self, name: str) -> str:
+        return self.stored.aliases.get(name, name)
+
+    def _extra_values(self) -> dict[str, object]:
+        if not self.extras:
+            return {}
+        tree = filled(self.stored, self.codec, self.targets.__getitem__)
+        extra, _ = _parts(self.stored, tree)
+        return {
+            name: extra[name] if name in extra else self.targets[self._source(name)]
+            for name in self.extras
+        }
+
+    def _load(self, state: Mapping[str, object], *, strict: bool) -> None:
+        """Call the module's own `load_state_dict` with raw keys and the saved versions."""
+        module = self.live.module
+        _, versions = _parts(self.stored, outline(self.stored, self.codec).value)
+        raw_state = OrderedDict((self._raw(name), value) for name, value in state.items())
+        raw_state._metadata = OrderedDict(  # type: ignore[attr-defined]
+            (raw, dict(versions.get(_module_name(module, raw), {"version": 1})))
+            for raw in self.live.metadata
+        )
+        try:
+            module.load_state_dict(raw_state, strict=strict)
+        except Exception as error:
+            raise InterruptedLoadError(
+                f"The module's own load_state_dict refused the state: {error}",
+                where=self.stored.name,
+                fix="load a checkpoint that fits its load hooks before going on",
+            ) from error
+
+    def _raw(self, name: str) -> str:
+        """The raw key of an FQN; for one the module does not have, as its neighbours' would be."""
+        if name in self.live.raw:
+            return self.live.raw[name]
+        parent, _, last = name.rpartition(".")
+        raws = [raw for raw in self.live.metadata if _module_name(self.live.module, raw) == parent]
+        return f"{raws[-1]}.{last}" if raws and raws[-1] else name
+
+
+def _module_name(module: nn.Module, raw: str) -> str:
+    return canonical_name(module, f"{raw}._").rpartition(".")[0]
