@@ -42,7 +42,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         limit = self.save_total_limit
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        if limit is not None and (type(limit) is not int or limit < 1):
             raise ConfigError(
                 f"save_total_limit is {limit!r}; it must be at least 1",
                 fix="use None to keep every checkpoint",
@@ -53,7 +53,7 @@ class CheckpointConfig:
                     f"The direction of the metric {name!r} is {mode!r}",
                     fix='use "min" if lower is better, "max" if higher is better',
                 )
-            if not isinstance(name, str) or _METRIC_NAME.fullmatch(name) is None:
+            if _METRIC_NAME.fullmatch(name) is None:
                 raise ConfigError(
                     f"{name!r} cannot be the name of a tracked metric",
                     fix="use up to 100 characters without slashes or control characters",

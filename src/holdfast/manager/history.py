@@ -30,7 +30,11 @@ class MetricsHistory:
 
         The same record twice in a row is one record: a retried save must not count double.
         """
-        record = {"epoch": epoch, "global_step": global_step, "metrics": dict(metrics)}
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "global_step": global_step,
+            "metrics": dict(metrics),
+        }
         if self.records and _same(self.records[-1], record):
             return
         self.records.append(record)

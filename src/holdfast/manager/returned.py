@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 _ON_DEMAND = {
@@ -25,7 +25,7 @@ class LoadedCheckpoint(dict[str, Any]):
     def __init__(
         self,
         values: Mapping[str, Any],
-        available: Iterator[str],
+        available: Iterable[str],
         read: Callable[[str], Any],
         path: object,
     ) -> None:

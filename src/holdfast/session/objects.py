@@ -40,7 +40,7 @@ class LiveObjects:
 
         Raises ConfigError for a name that is taken or unusable, or an object without state.
         """
-        if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        if _NAME.fullmatch(name) is None:
             raise ConfigError(
                 f"{name!r} cannot name a component",
                 fix="use letters, digits, '_' and '-', starting with a letter",

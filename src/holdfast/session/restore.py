@@ -16,11 +16,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from holdfast.errors import HoldfastError, LoadError
-from holdfast.session.checklist import Line
+from holdfast.session.checklist import Line, Status
 from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
 from holdfast.session.source import CheckpointSource
 from holdfast.state import (
     RestorePlan,
+    StreamLine,
     plan_module,
     plan_object,
     plan_optimizer,
@@ -152,9 +153,7 @@ def _lines(
     for name in [*live, *([RNG] if with_rng else [])]:
         plan = plans.get(name)
         if plan is not None:
-            status = "mismatch" if plan.tolerated else "restored"
-            detail = [*plan.report, *(str(problem) for problem in plan.tolerated)]
-            lines.append(Line(name, status, "; ".join(detail)))
+            lines += _random_lines(plan.value) if name == RNG else [_line(name, plan)]
         elif name in wanted or name == RNG:
             lines.append(Line(name, "absent", "the checkpoint was saved without it"))
         else:
@@ -163,3 +162,20 @@ def _lines(
         if name not in live and name not in (RNG, RUN):
             lines.append(Line(name, "skipped", "in the checkpoint, but not given here"))
     return lines
+
+
+def _line(name: str, plan: RestorePlan) -> Line:
+    status: Status = "mismatch" if plan.tolerated else "restored"
+    detail = [*plan.report, *(str(problem) for problem in plan.tolerated)]
+    return Line(name, status, "; ".join(detail))
+
+
+def _random_lines(streams: object) -> list[Line]:
+    """One line for each stream of the checklist that the random state's plan leaves behind."""
+    if not isinstance(streams, tuple):
+        return []
+    return [
+        Line(f"random {stream.stream}", stream.status, stream.reason)
+        for stream in streams
+        if isinstance(stream, StreamLine)
+    ]

@@ -11,7 +11,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from holdfast.engine.catalog import read_catalog
-from holdfast.errors import DamagedError, FormatError, NothingToResumeError
+from holdfast.errors import (
+    DamagedError,
+    FormatError,
+    InterruptedLoadError,
+    NothingToResumeError,
+)
 from holdfast.session.folder import FolderSource
 from holdfast.session.load import load_from, load_into
 from holdfast.session.objects import LiveObjects
@@ -38,7 +43,7 @@ def resume_newest(
         try:
             with FolderSource.open(run, entry.name, progress) as source:
                 loaded = load_from(source, Path(source.place), objects, strict=strict)
-        except (DamagedError, FormatError) as error:
+        except (DamagedError, FormatError, InterruptedLoadError) as error:
             passed_over.append(f"{entry.name}: {error}")
             continue
         return ResumeReport(

@@ -1,0 +1,106 @@
+"""A committed checkpoint opened and proven down to its headers. Without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from typing_extensions import Self
+
+from holdfast.engine.catalog import read_manifest
+from holdfast.engine.state_file import StateFile, parse_state
+from holdfast.engine.tensor_file import TensorFile, open_tensor_file
+from holdfast.engine.verify import find_damage, find_file_damage, read_proven
+from holdfast.errors import FormatError, LoadError
+from holdfast.jsontext import MAX_BYTES
+from holdfast.manifest import MANIFEST_FILE, STATE_FILE, Manifest
+from holdfast.storage.protocol import Opened, Progress, RunStorage
+
+
+@dataclass
+class CheckpointFiles:
+    """The files of one opened checkpoint, each proven as far as it has been looked at.
+
+    manifest is proven by its own digest, state by the manifest, tensor headers by both; the data
+    of tensors only when it is verified or read.
+    """
+
+    name: str
+    opened: Opened
+    manifest: Manifest
+    _state: StateFile | None = None
+    _tensor_files: dict[str, TensorFile] = field(default_factory=dict)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for error messages."""
+        return self.opened.place
+
+    @property
+    def state(self) -> StateFile:
+        """The content of state.json. Raises DamagedError or FormatError."""
+        if self._state is None:
+            record = self.manifest.files.get(STATE_FILE)
+            if record is None:
+                raise FormatError("The manifest lists no state.json", where=self.place)
+            data = read_proven(self.opened, STATE_FILE, record, max_bytes=MAX_BYTES)
+            self._state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
+            self._check_agreement(self._state)
+        return self._state
+
+    def tensor_file(self, file: str) -> TensorFile:
+        """One tensor file, its header proven. Raises DamagedError or FormatError."""
+        if file not in self._tensor_files:
+            entry, record = self.state.files.get(file), self.manifest.files.get(file)
+            if entry is None or record is None:
+                raise FormatError(f"state.json and manifest do not both list {file}", where=self.place)
+            self._tensor_files[file] = open_tensor_file(self.opened, file, entry, record)
+        return self._tensor_files[file]
+
+    def damage(self, *, progress: Progress | None = None) -> list[str]:
+        """Read everything and list all damage, one sentence each; empty if it is whole."""
+        found: list[str] = []
+        for file, record in self.manifest.files.items():
+            try:
+                if file.endswith(".safetensors"):
+                    found += map(str, find_damage(self.tensor_file(file), progress=progress))
+                else:
+                    damage = find_file_damage(self.opened, file, record, progress=progress)
+                    found += [] if damage is None else [str(damage)]
+            except LoadError as error:
+                found.append(f"{file}: {error.what}")
+        known = {MANIFEST_FILE, *self.manifest.files}
+        found += [f"{file}: not part of the checkpoint" for file in self.opened.files() if file not in known]
+        return found
+
+    def close(self) -> None:
+        """Release the folder."""
+        self.opened.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_agreement(self, state: StateFile) -> None:
+        """The manifest and state.json must speak of the same components."""
+        said = {name: (c.kind, c.file) for name, c in self.manifest.components.items()}
+        found = {name: (c.kind, c.file) for name, c in state.components.items()}
+        if said != found:
+            raise FormatError("state.json and manifest list different components", where=self.place)
+
+
+def open_files(run: RunStorage, name: str) -> CheckpointFiles:
+    """Open the checkpoint `name`. Raises CheckpointNotFoundError, DamagedError or FormatError."""
+    opened = run.open(name)
+    try:
+        return CheckpointFiles(name, opened, read_manifest(opened))
+    except BaseException:
+        opened.close()
+        raise
