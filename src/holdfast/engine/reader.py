@@ -1,0 +1,211 @@
+"""Bytes of a tensor file into tensors: hashed on the way, without a second copy of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from holdfast.digest import Hasher, raw_digest
+from holdfast.engine._targets import Stage, Target, chunk_views, plan_target, synchronize
+from holdfast.engine.ranges import (
+    CHUNK_BYTES,
+    Progress,
+    Unit,
+    chunks,
+    cut_units,
+    run_units,
+    serialised,
+)
+from holdfast.engine.tensor_file import TensorFile
+from holdfast.engine.verify import tensor_damage
+from holdfast.errors import FormatError, HoldfastError, InterruptedLoadError, MismatchError
+from holdfast.tensorfile import allocate
+
+
+def check_targets(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool = False) -> None:
+    """Prove that every target can take the stored tensor of its name; touches none.
+
+    cast: allow another dtype where torch.can_cast does (never float to integer).
+    Raises MismatchError listing every target that cannot.
+    """
+    _plan(file, targets, cast=cast)
+
+
+def read_into(
+    file: TensorFile,
+    targets: Mapping[str, Tensor],
+    *,
+    cast: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Read stored tensors into live ones, by name, hashing the bytes again on the way.
+
+    Contiguous CPU targets are read into where they lie; all others through 512 KiB chunks, pinned
+    for CUDA. Extra memory: two chunks per thread. Devices are synchronised before and after.
+    Raises MismatchError before anything is written if a target does not fit; InterruptedLoadError
+    if bytes differ or cannot be read, naming what failed: live tensors may have changed by then.
+    """
+    plan = _plan(file, targets, cast=cast)
+    try:
+        _fill(file, plan, progress)
+    except (HoldfastError, OSError, RuntimeError) as error:
+        what = error.what if isinstance(error, HoldfastError) else str(error)
+        raise InterruptedLoadError(
+            f"Reading broke off while live tensors were being written: {what}",
+            where=file.where,
+            fix="load a sound checkpoint before going on: some tensors hold new values, some old",
+        ) from error
+
+
+def read_new(
+    file: TensorFile,
+    names: Iterable[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Read tensors (all, or `names` in their order) into new memory, proven in the same pass.
+
+    They have the dtype, shape and memory order that was saved. Raises DamagedError if bytes are
+    not what was committed, FormatError for an unknown name or a note that fits no tensor.
+    """
+    chosen = list(file.specs if names is None else names)
+    tensors = {name: _allocate(file, name, device) for name in chosen}
+    _fill(file, _plan(file, tensors, cast=False), progress)
+    return tensors
+
+
+def iter_tensors(
+    file: TensorFile,
+    names: Iterable[str] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield tensors one at a time, each proven before it is yielded; as `read_new` otherwise."""
+    for name in list(file.specs if names is None else names):
+        yield name, read_new(file, [name], device=device)[name]
+
+
+def _allocate(file: TensorFile, name: str, device: torch.device | str) -> Tensor:
+    spec = file.specs.get(name)
+    if spec is None:
+        raise FormatError(f"The file holds no tensor {name[:200]!r}", where=file.where)
+    return allocate(
+        spec, file.notes.get(name), device, where=f"{file.where}, tensor {name[:200]!r}"
+    )
+
+
+def _plan(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool) -> dict[str, Target]:
+    plan: dict[str, Target] = {}
+    problems: list[str] = []
+    for name, tensor in targets.items():
+        if name not in file.specs:
+            problems.append(f"{name}: not in the file")
+            continue
+        where = f"{file.where}, tensor {name[:200]!r}"
+        planned = plan_target(
+            tensor, file.specs[name], file.notes.get(name), cast=cast, where=where
+        )
+        if isinstance(planned, str):
+            problems.append(f"{name}: {planned}")
+        else:
+            plan[name] = planned
+    if problems:
+        raise MismatchError(
+            f"{len(problems)} of {len(targets)} tensors cannot be loaded where they are to go; "
+            "nothing was changed:",
+            problems=problems,
+            where=file.where,
+        )
+    return plan
+
+
+def _fill(file: TensorFile, plan: Mapping[str, Target], progress: Progress | None) -> None:
+    report = serialised(progress)
+    devices = {target.tensor.device for target in plan.values()}
+    synchronize(devices)
+
+    def work(units: Iterator[Unit]) -> None:
+        stage = Stage(CHUNK_BYTES, pinned=any(device.type == "cuda" for device in devices))
+        with torch.no_grad():
+            for unit in units:
+                _fill_unit(file, unit, plan, stage, report)
+
+    try:
+        run_units(cut_units(file.specs, plan), work)
+    finally:
+        synchronize(devices)
+        direct = [target.tensor for target in plan.values() if target.direct]
+        # Autograd and the torn-copy detector must see that these were written.
+        torch.autograd.graph.increment_version(t for t in direct if not t.is_inference())
+
+
+def _fill_unit(
+    file: TensorFile,
+    unit: Unit,
+    plan: Mapping[str, Target],
+    stage: Stage,
+    report: Progress,
+) -> None:
+    if unit.end - unit.begin <= CHUNK_BYTES:
+        _fill_batch(file, unit, plan, stage)
+        report(unit.end - unit.begin)
+        return
+    name = unit.names[0]
+    target = plan[name]
+    fill = _fill_direct if target.direct else _fill_staged
+    found = fill(file, unit, target, stage, report)
+    if found != file.digests[name]:
+        raise tensor_damage(file, name, found).error(file.opened.place)
+
+
+def _fill_batch(file: TensorFile, unit: Unit, plan: Mapping[str, Target], stage: Stage) -> None:
+    """Read small neighbours in one go; each is proven before its target is touched."""
+    buffer = stage.acquire()
+    data = buffer.view[: unit.end - unit.begin]
+    file.opened.read_into(file.file, file.data_start + unit.begin, data)
+    for name in unit.names:
+        spec = file.specs[name]
+        begin, end = spec.begin - unit.begin, spec.end - unit.begin
+        part = data[begin:end]
+        found = raw_digest(part)
+        if found != file.digests[name]:
+            raise tensor_damage(file, name, found).error(file.opened.place)
+        target = plan[name]
+        if target.direct:
+            target.bytes_view()[:] = part
+        elif begin != end:
+            stage.copy(buffer, begin, end, target, target.tensor)
+
+
+def _fill_direct(
+    file: TensorFile, unit: Unit, target: Target, stage: Stage, report: Progress
+) -> bytes:
+    """Read into the target's own memory and return the digest of what then lies there."""
+    memory = target.bytes_view()
+    hasher = Hasher()
+    for begin, end in chunks(unit.begin, unit.end):
+        part = memory[begin - unit.begin : end - unit.begin]
+        file.opened.read_into(file.file, file.data_start + begin, part)
+        hasher.update(part)
+        report(len(part))
+    return hasher.raw()
+
+
+def _fill_staged(
+    file: TensorFile, unit: Unit, target: Target, stage: Stage, report: Progress
+) -> bytes:
+    hasher = Hasher()
+    begin = file.data_start + unit.begin
+    for piece in chunk_views(target.tensor.detach(), CHUNK_BYTES // target.stored.itemsize):
+        buffer = stage.acquire()
+        size = piece.numel() * target.stored.itemsize
+        part = buffer.view[:size]
+        file.opened.read_into(file.file, begin, part)
+        hasher.update(part)
+        stage.copy(buffer, 0, size, target, piece)
+        begin += size
+        report(size)
+    return hasher.raw()
