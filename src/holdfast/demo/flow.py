@@ -1,0 +1,102 @@
+"""The demo from end to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from holdfast.demo.corpus import Corpus, Direction
+from holdfast.demo.corpus_files import write_folder
+from holdfast.demo.extras import demo_module
+from holdfast.demo.judge import FinishedRun
+from holdfast.demo.options import DemoOptions
+from holdfast.demo.plan import RunPlan
+from holdfast.demo.progress import ProgressView
+from holdfast.demo.report import print_checkpoints, print_verdict
+from holdfast.demo.sources import open_corpus
+from holdfast.demo.supervise import KillMoment, Witness, train_in_worker
+
+_KILL_SHARE = 0.5
+
+
+def run_demo(options: DemoOptions, console: Console | None = None) -> int:
+    """See `holdfast.demo.run`. console: where to print, by default standard output."""
+    console = console or Console()
+    demo_module("sacrebleu")
+    place = options.run_folder()
+    direction = Direction.parse(options.direction)
+    corpus = open_corpus(options.data, direction, seed=options.seed, pairs=options.pairs)
+    _introduce(console, corpus)
+    write_folder(corpus, place / "corpus")
+    plan = RunPlan.for_budget(
+        place,
+        direction,
+        minutes=options.minutes,
+        seed=options.seed,
+        threads=options.thread_count,
+    )
+    witness = _train(console, plan, plan.write(place), kill=options.kill)
+    torch.set_num_threads(plan.threads)
+    finished = FinishedRun.open(plan, corpus)
+    console.print()
+    print_checkpoints(console, finished.manager, saved=len(witness.saves))
+    candidates = finished.judge_best(corpus)
+    print_verdict(console, candidates, corpus)
+    _say(console, f"Run folder: {plan.checkpoints}")
+    _say(console, f"Best model: {candidates[0].path}")
+    return 1 if witness.losses.different else 0
+
+
+def _introduce(console: Console, corpus: Corpus) -> None:
+    _say(
+        console,
+        f"Corpus {corpus.name} ({corpus.direction}): {len(corpus.train):,} pairs to train on, "
+        f"{len(corpus.valid):,} for development, {len(corpus.test):,} to test; {corpus.origin}.",
+    )
+    for note in corpus.notes:
+        _say(console, f"Note: {note}.")
+
+
+def _train(console: Console, plan: RunPlan, plan_file: Path, *, kill: bool) -> Witness:
+    """Train in a process of its own, kill that once, and let another finish the work."""
+    witness = Witness()
+    moment = KillMoment(_KILL_SHARE * plan.budget_seconds, plan.save_every_seconds)
+    with ProgressView(console, plan.budget_seconds) as view:
+        if train_in_worker(
+            plan_file, plan.threads, witness, view.show, kill=moment if kill else None
+        ):
+            view.say(_obituary(witness))
+            train_in_worker(plan_file, plan.threads, witness, view.show)
+            view.say(_comparison(witness))
+        elif kill:
+            view.say("The run was over before there were two checkpoints: it was not killed.")
+    return witness
+
+
+def _obituary(witness: Witness) -> str:
+    assert witness.killed is not None
+    last = witness.saves[-1]
+    lost = witness.killed.step - last.step
+    return (
+        f"\nSIGKILL at step {witness.killed.step}, {lost} steps after the last checkpoint "
+        f"({last.name}).\nStarting the training process again.\n"
+    )
+
+
+def _comparison(witness: Witness) -> str:
+    losses = witness.losses
+    if losses.different:
+        return (
+            f"Of the {losses.repeated} steps computed twice, {len(losses.different)} gave another "
+            f"loss, the first at step {losses.different[0]}: the resume was not exact."
+        )
+    return (
+        f"{losses.repeated} steps were computed twice, before the kill and after the resume: every "
+        "loss is the same, bit for bit."
+    )
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

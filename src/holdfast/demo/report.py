@@ -1,0 +1,114 @@
+"""The tables at the end of the demo."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from holdfast import CheckpointManager
+from holdfast.demo.corpus import Corpus
+from holdfast.demo.judge import BEAM_SIZE, Candidate
+from holdfast.demo.training import FURTHER_METRIC, METRIC
+from holdfast.policy import plan_prune
+from holdfast.values import CheckpointInfo
+
+_SAMPLES = 6
+
+
+def print_checkpoints(console: Console, manager: CheckpointManager, *, saved: int) -> None:
+    """What is left of the checkpoints, and why each was saved and kept.
+
+    saved: how many there have been.
+    """
+    now = time.time()
+    infos = manager.checkpoints()
+    plan = plan_prune(infos, manager.retention, now=now, tracked=manager.config.tracked)
+    best = {
+        metric: path.name
+        for metric in (METRIC, FURTHER_METRIC)
+        if (path := manager.get_best_checkpoint(metric)) is not None
+    }
+    table = Table(
+        title=f"Checkpoints: {saved} saved, {len(infos)} kept",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for heading in ("step", "epoch", "age", METRIC, FURTHER_METRIC, "size"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("saved", overflow="fold")
+    table.add_column("kept because", overflow="fold")
+    for info in infos:
+        table.add_row(
+            str(info.global_step),
+            str(info.epoch),
+            _age(now - info.time),
+            _metric(info, METRIC, best),
+            _metric(info, FURTHER_METRIC, best),
+            f"{info.bytes / 1e6:.1f} MB",
+            Text(info.reason.text),
+            Text(plan.keep.get(info.id, "")),
+        )
+    console.print(table)
+
+
+def print_verdict(console: Console, candidates: Sequence[Candidate], corpus: Corpus) -> None:
+    """Test scores of the best checkpoints, what to think of them, and some translations."""
+    table = Table(
+        title=f"On the {len(corpus.test):,} test sentences",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("best by", no_wrap=True)
+    table.add_column("step", justify="right", no_wrap=True)
+    for heading in ("BLEU, greedy", f"BLEU, beam {BEAM_SIZE}", f"chrF, beam {BEAM_SIZE}"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for candidate in candidates:
+        table.add_row(
+            ", ".join(candidate.chosen_by),
+            str(candidate.global_step),
+            *(str(score) for score in (candidate.greedy, candidate.beam, candidate.chrf)),
+        )
+    console.print(table)
+    first = candidates[0]
+    _say(console, f"BLEU {first.beam.signature}")
+    _say(console, f"chrF {first.chrf.signature}")
+    for note in corpus.notes:
+        _say(console, f"Note: {note}.")
+    _print_samples(console, first, corpus)
+
+
+def _print_samples(console: Console, candidate: Candidate, corpus: Corpus) -> None:
+    table = Table(
+        title=f"Translations by step {candidate.global_step}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for heading in ("source", "reference", "translation"):
+        table.add_column(heading, overflow="fold", ratio=1)
+    count = len(corpus.test)
+    for index in sorted({number * count // _SAMPLES for number in range(_SAMPLES)}):
+        pair = corpus.test[index]
+        table.add_row(*(Text(text) for text in (*pair, candidate.translations[index])))
+    console.print(table)
+
+
+def _metric(info: CheckpointInfo, metric: str, best: dict[str, str]) -> str:
+    value = info.metrics.get(metric)
+    if value is None:
+        return "-"
+    shown = f"{value:.3f}" if metric == METRIC else f"{value:.1f}"
+    return f"* {shown}" if best.get(metric) == info.name else shown
+
+
+def _age(seconds: float) -> str:
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02d}"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

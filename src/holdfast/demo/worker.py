@@ -1,0 +1,61 @@
+"""The training process: `python -m holdfast.demo.worker PLAN.json`.
+
+It resumes by itself from whatever the run folder holds, so it may be killed and started again at
+any moment. Progress goes to standard output as events.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from holdfast.demo.events import emit
+from holdfast.demo.plan import RunPlan
+from holdfast.demo.training import TrainingRun
+from holdfast.errors import HoldfastError
+
+
+def start_worker(plan_file: Path, threads: int) -> subprocess.Popen[str]:
+    """Start a worker with its standard output as a pipe of text lines.
+
+    Passive waiting matters where cores are shared: threads that spin for work which others are
+    computing have been seen to make a step ten times slower.
+    """
+    count = str(threads)
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "PYTHONIOENCODING": "utf-8",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "holdfast.demo.worker", str(plan_file)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Train as the plan says. Returns the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m holdfast.demo.worker PLAN.json", file=sys.stderr)
+        return 2
+    try:
+        plan = RunPlan.read(Path(arguments[0]))
+        torch.set_num_threads(plan.threads)
+        TrainingRun(plan, emit).train()
+    except HoldfastError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
