@@ -19,14 +19,16 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tensor to be written. stored: the dtype of the file's bytes. direct: they may go straight
-    into the tensor's memory."""
+    """A tensor to be written.
+
+    stored: the dtype of the file's bytes. direct: they may go straight into the tensor's memory.
+    """
 
     tensor: Tensor
     stored: torch.dtype
     direct: bool
 
-    def bytes_view(self) -> memoryview:
+    def memory(self) -> memoryview:
         """The memory of a direct target."""
         return byte_view(self.tensor)
 
@@ -43,32 +45,43 @@ def plan_target(
 
     Raises FormatError if the note fits no tensor.
     """
+    problem = _no_place(tensor)
+    if problem:
+        return problem
     if note:
         form = allocate(spec, note, "meta", where=where)
         stored, shape = form.dtype, tuple(form.shape)
     else:
         stored, shape = torch_dtype(spec.dtype, where=where), spec.shape
-    problem = _no_place(tensor)
-    if problem:
-        return problem
     if tensor.shape != shape:
         return f"stored with shape {list(shape)}, the target has {list(tensor.shape)}"
-    if tensor.dtype != stored and not (cast and torch.can_cast(stored, tensor.dtype)):
-        return f"stored as {stored}, the target is {tensor.dtype}"
-    plain = tensor.dtype == stored and type(tensor) in _PLAIN_TYPES
-    return Target(tensor, stored, direct=plain and is_zero_copy(tensor))
+    if tensor.dtype is stored:
+        return Target(tensor, stored, type(tensor) in _PLAIN_TYPES and is_zero_copy(tensor))
+    if cast and torch.can_cast(stored, tensor.dtype):
+        return Target(tensor, stored, direct=False)
+    return f"stored as {stored}, the target is {tensor.dtype}"
 
 
 def _no_place(tensor: Tensor) -> str | None:
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        return "the target is no dense tensor"
     if tensor.is_meta:
         return "the target is on the meta device and has no memory: materialise it first"
-    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_nested:
-        return "the target is no dense tensor"
-    if not tensor.is_contiguous() and any(
-        stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)
-    ):
-        return "elements of the target share memory (an expanded view): give it its own"
+    if tensor.is_contiguous():
+        span = tensor.numel()
+    else:
+        steps = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
+        if any(stride == 0 for stride, _ in steps):
+            return "elements of the target share memory (an expanded view): give it its own"
+        span = 1 + sum(stride * (size - 1) for stride, size in steps)
+    if type(tensor) in _PLAIN_TYPES and not _storage_holds(tensor, span):
+        return "the target's storage is smaller than its shape (freed or resized, as FSDP does)"
     return None
+
+
+def _storage_holds(tensor: Tensor, span: int) -> bool:
+    end = (tensor.storage_offset() + span) * tensor.itemsize
+    return span == 0 or tensor.untyped_storage().nbytes() >= end
 
 
 def chunk_views(tensor: Tensor, max_elements: int) -> Iterator[Tensor]:

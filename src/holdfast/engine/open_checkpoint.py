@@ -127,5 +127,4 @@ def _own(entry: ComponentEntry, file: TensorFile) -> Iterable[str]:
     """The component's stored names: all of its own file, its paths in the shared one."""
     if entry.kind != "object":
         return file.specs
-    begins = (f"{entry.name}.", f"{entry.name}[")
-    return [n for n in file.specs if n == entry.name or n.startswith(begins)]
+    return [name for name in file.specs if name.startswith(f"{entry.name}/")]

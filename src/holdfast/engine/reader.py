@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -100,14 +101,14 @@ def _allocate(file: TensorFile, name: str, device: torch.device | str) -> Tensor
 def _plan(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool) -> dict[str, Target]:
     plan: dict[str, Target] = {}
     problems: list[str] = []
+    place = file.where
     for name, tensor in targets.items():
-        if name not in file.specs:
+        spec, note = file.specs.get(name), file.notes.get(name)
+        if spec is None:
             problems.append(f"{name}: not in the file")
             continue
-        where = f"{file.where}, tensor {name[:200]!r}"
-        planned = plan_target(
-            tensor, file.specs[name], file.notes.get(name), cast=cast, where=where
-        )
+        where = f"{place}, tensor {name[:200]!r}" if note else place
+        planned = plan_target(tensor, spec, note, cast=cast, where=where)
         if isinstance(planned, str):
             problems.append(f"{name}: {planned}")
         else:
@@ -165,6 +166,7 @@ def _fill_batch(file: TensorFile, unit: Unit, plan: Mapping[str, Target], stage:
     """Read small neighbours in one go; each is proven before its target is touched."""
     buffer = stage.acquire()
     data = buffer.view[: unit.end - unit.begin]
+    address = buffer.tensor.data_ptr()
     file.opened.read_into(file.file, file.data_start + unit.begin, data)
     for name in unit.names:
         spec = file.specs[name]
@@ -175,7 +177,7 @@ def _fill_batch(file: TensorFile, unit: Unit, plan: Mapping[str, Target], stage:
             raise tensor_damage(file, name, found).error(file.opened.place)
         target = plan[name]
         if target.direct:
-            target.bytes_view()[:] = part
+            ctypes.memmove(target.tensor.data_ptr(), address + begin, end - begin)
         elif begin != end:
             stage.copy(buffer, begin, end, target, target.tensor)
 
@@ -184,7 +186,7 @@ def _fill_direct(
     file: TensorFile, unit: Unit, target: Target, stage: Stage, report: Progress
 ) -> bytes:
     """Read into the target's own memory and return the digest of what then lies there."""
-    memory = target.bytes_view()
+    memory = target.memory()
     hasher = Hasher()
     for begin, end in chunks(unit.begin, unit.end):
         part = memory[begin - unit.begin : end - unit.begin]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json
@@ -122,7 +122,7 @@ class _Fields:
         value = self.values.get(name)
         if type(value) is not kind:
             raise self.wrong(name, f"of type {kind.__name__}")
-        return cast(_T, value)
+        return value
 
     def count(self, name: str) -> int:
         value = self.take(name, int)

@@ -17,11 +17,15 @@ class TensorTable:
     """The tensors of one component, each memory region once, under the first name it was given.
 
     component: named in errors. names: wanted names by `id` of a tensor, for those that trees
-    reach by a path that is not their best name; the tensors must outlive the table.
+    reach by a path that is not their best name; the tensors must outlive the table. prefix: put
+    before every path, for components that share a file with others.
     """
 
-    def __init__(self, component: str, names: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, component: str, names: Mapping[int, str] | None = None, *, prefix: str = ""
+    ) -> None:
         self.component = component
+        self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
         self._names = names or {}
         self._stored: dict[Region, str] = {}
@@ -58,7 +62,7 @@ class TensorTable:
         return self.add(self._names.get(id(value), self._local(path)), value)
 
     def _local(self, path: str) -> str:
-        return path.removeprefix(self.component).removeprefix(".") or "value"
+        return self._prefix + (path.removeprefix(self.component).removeprefix(".") or "value")
 
     def _from_numpy(self, array: np.ndarray[Any, Any], path: str) -> Tensor:
         try:

@@ -82,12 +82,13 @@ def capture_optimizer(
 def capture_object(name: str, obj: object, codec: Codec | None = None) -> ComponentState:
     """Capture what `obj.state_dict()` returns, or `obj` itself if it has no such method.
 
-    Tensors inside are stored by reference under their path; everything else must be of a type
-    the codec knows. Raises UnsavableError naming the path of what is not.
+    Tensors inside are stored by reference as `<name>/<path>`, since objects share a file;
+    everything else must be of a type the codec knows. Raises UnsavableError naming the path of
+    what is not.
     """
     method = getattr(obj, "state_dict", None)
     value = method() if callable(method) else obj
-    table = TensorTable(name)
+    table = TensorTable(name, prefix=f"{name}/")
     tree = (codec or torch_codec()).encode(value, where=name, refer=table.refer)
     return ComponentState(name, "object", tree, table.tensors)
 
