@@ -14,10 +14,11 @@ import mmap
 import os
 import queue
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -26,12 +27,15 @@ from holdfast.storage.durable import create, flush, saving, write_at
 from holdfast.storage.protocol import Block, Progress
 
 JOB_BYTES = 8 << 20
-_DIRECT_MIN_BYTES = 32 << 20
+DIRECT_MIN_BYTES = 32 << 20
 _DIRECT_THREADS = 2
 _ALIGNMENT = 4096
 _SEGMENTS_MAX = 256
 _NOT_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
 _NO_PREALLOCATION = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+
+PositionedWrite: TypeAlias = Callable[[int, memoryview, int], int]
+"""Descriptor, bytes and file offset to bytes written, as `os.pwrite`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,20 @@ def write_block_file(
     *,
     direct: bool,
     progress: Progress | None = None,
+    direct_write: PositionedWrite = os.pwrite,
 ) -> None:
     """Create `path` from blocks adding up to `total_bytes`; durable when this returns.
 
-    direct: try direct I/O if the file is large enough to gain. Raises as `Staged.write_blocks`.
+    direct: try direct I/O if the file is large enough to gain. direct_write: does each direct
+    write, for tests of file systems that refuse them. Raises as `Staged.write_blocks`.
     """
     with saving("create the file", path, missing_bytes=total_bytes):
         fd = create(path)
     try:
-        if direct and total_bytes >= _DIRECT_MIN_BYTES:
+        if direct and total_bytes >= DIRECT_MIN_BYTES:
             with saving("reserve room for the file", path, missing_bytes=total_bytes):
                 _preallocate(fd, total_bytes)
-            sink: _Buffered = _Direct(fd, path)
+            sink: _Buffered = _Direct(fd, path, direct_write)
         else:
             sink = _Buffered(fd)
         try:
@@ -157,8 +163,9 @@ class _Direct(_Buffered):
 
     threads = _DIRECT_THREADS
 
-    def __init__(self, fd: int, path: Path) -> None:
+    def __init__(self, fd: int, path: Path, direct_write: PositionedWrite) -> None:
         super().__init__(fd)
+        self._direct_write = direct_write
         try:
             self._direct_fd: int | None = os.open(
                 path, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -188,7 +195,7 @@ class _Direct(_Buffered):
         """Write what direct I/O will take of `view`; return how much that was."""
         assert self._direct_fd is not None
         try:
-            return os.pwrite(self._direct_fd, view, offset)
+            return self._direct_write(self._direct_fd, view, offset)
         except OSError as error:
             if error.errno not in _NOT_DIRECT:
                 raise

@@ -1,0 +1,1 @@
+"""What tests of holdfast, and of storages written for it, share."""
