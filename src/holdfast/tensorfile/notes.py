@@ -50,6 +50,10 @@ def allocate(
         raise FormatError(f"Unknown tensor note {unknown[0][:40]!r}", where=where)
     dtype, shape = _dtype_and_shape(spec, note.get("dtype"), where)
     order = _checked_order(note.get("order"), len(shape), where)
+    if dtype.is_complex and spec.shape != shape:
+        parts = torch_dtype(spec.dtype, where=where)
+        pairs = torch.empty_permuted(spec.shape, (*order, len(shape)), dtype=parts, device=device)
+        return torch.view_as_complex(pairs)
     return torch.empty_permuted(shape, order, dtype=dtype, device=device)
 
 
