@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from state_helpers import load, same, save, small_model
 from torch import distributed, nn
+from torch._C._distributed_c10d import HashStore
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -26,7 +27,7 @@ from holdfast.state import (
 @pytest.fixture(scope="module", autouse=True)
 def one_process_group() -> Iterator[None]:
     """A process group of this process alone, for DistributedDataParallel."""
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
@@ -52,7 +53,7 @@ def checkpointed() -> nn.Module:
     return model
 
 
-WRAPPINGS = {
+WRAPPINGS: dict[str, Callable[[], nn.Module]] = {
     "none": small_model,
     "ddp": lambda: DistributedDataParallel(small_model()),
     "data_parallel": lambda: nn.DataParallel(small_model()),

@@ -136,7 +136,7 @@ def test_tensors_are_named_by_their_path_and_stored_once() -> None:
     """The same tensor at two places is stored once and is one tensor again after loading."""
     shared = torch.ones(2)
     state = capture_object("thing", {"a": {"b": shared}, "c": [shared, torch.zeros(1)]})
-    assert list(state.tensors) == ["a.b", "c[1]"]
+    assert list(state.tensors) == ["thing/a.b", "thing/c[1]"]
     plan = load(save(state), plan_value)
     value: Any = plan.value
     assert value["a"]["b"] is value["c"][0]
@@ -170,15 +170,15 @@ def test_a_parameter_in_a_state_comes_back_as_a_tensor() -> None:
 
 def test_a_refused_state_is_rolled_back() -> None:
     """An object that raises after taking a state gets the one it had, tensors included."""
-    before = {"t": torch.zeros(2), "n": 3}
-    target = Holder(before)
+    tensor = torch.zeros(2)
+    target = Holder({"t": tensor, "n": 3})
     stored = save(capture_object("thing", Holder({"refuse": True, "t": torch.ones(2)})))
     plan = plan_object(stored.record, target)
     fill(stored, plan)
     with pytest.raises(ValueError, match="no"):
         plan.finish()
     assert plan.reversible
-    before["t"].fill_(7)
+    tensor.fill_(7)
     plan.rollback()
     assert same(target.state, {"t": torch.zeros(2), "n": 3})
 
@@ -352,8 +352,9 @@ def test_generators_without_state_are_refused() -> None:
     """A generator of the operating system, or something else, cannot be captured."""
     with pytest.raises(ConfigError, match="operating system"):
         capture_rng("rng", {"os": random.SystemRandom()})
+    odd: Any = object()
     with pytest.raises(ConfigError, match="odd"):
-        capture_rng("rng", {"odd": object()})  # type: ignore[dict-item]
+        capture_rng("rng", {"odd": odd})
 
 
 def test_a_tree_that_is_no_random_state_is_refused() -> None:

@@ -319,6 +319,6 @@ def test_a_component_of_another_kind_is_refused() -> None:
     names: dict[Tensor, str] = parameter_names(model)
     record = StoredComponent("optimizer", "module", {}, {})
     assert [p.kind for p in plan_optimizer(record, optimizer, names).problems] == ["kind"]
-    tree = {"state_dict": {"state": {}, "param_groups": [{"params": [0]}]}, "parameters": [[]]}
+    tree: Any = {"state_dict": {"state": {}, "param_groups": [{"params": [0]}]}, "parameters": [[]]}
     with pytest.raises(FormatError, match="groups"):
         plan_optimizer(StoredComponent("optimizer", "optimizer", tree, {}), optimizer, names)

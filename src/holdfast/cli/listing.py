@@ -24,9 +24,7 @@ def catalog_of(run: Path) -> Catalog:
 
 def json_metrics(metrics: Mapping[str, float]) -> dict[str, float | str]:
     """Metrics as strict JSON can hold them: what is not finite as a string."""
-    return {
-        name: value if math.isfinite(value) else str(value) for name, value in metrics.items()
-    }
+    return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
 
 
 def as_data(catalog: Catalog) -> dict[str, Any]:
@@ -68,8 +66,13 @@ def as_table(catalog: Catalog) -> str:
             ]
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"unreadable: {printable(u.name)}: {printable(str(u.error))}" for u in catalog.unreadable]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    lines += [
+        f"unreadable: {printable(u.name)}: {printable(str(u.error))}" for u in catalog.unreadable
+    ]
     return "\n".join(lines)
 
 

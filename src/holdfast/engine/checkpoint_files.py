@@ -53,7 +53,9 @@ class CheckpointFiles:
         if file not in self._tensor_files:
             entry, record = self.state.files.get(file), self.manifest.files.get(file)
             if entry is None or record is None:
-                raise FormatError(f"state.json and manifest do not both list {file}", where=self.place)
+                raise FormatError(
+                    f"state.json and manifest do not both list {file}", where=self.place
+                )
             self._tensor_files[file] = open_tensor_file(self.opened, file, entry, record)
         return self._tensor_files[file]
 
@@ -70,7 +72,11 @@ class CheckpointFiles:
             except LoadError as error:
                 found.append(f"{file}: {error.what}")
         known = {MANIFEST_FILE, *self.manifest.files}
-        found += [f"{file}: not part of the checkpoint" for file in self.opened.files() if file not in known]
+        found += [
+            f"{file}: not part of the checkpoint"
+            for file in self.opened.files()
+            if file not in known
+        ]
         return found
 
     def close(self) -> None:

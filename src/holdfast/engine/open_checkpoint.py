@@ -107,7 +107,7 @@ class OpenCheckpoint:
             return StoredTensor(torch_dtype(spec.dtype, where=file.where), spec.shape, None, digest)
         shell = allocate(spec, note, "meta", where=file.where)
         order = note.get("order")
-        dimensions = tuple(int(d) for d in order) if isinstance(order, list) else None  # type: ignore[arg-type]
+        dimensions = tuple(int(d) for d in order) if isinstance(order, list) else None
         return StoredTensor(shell.dtype, tuple(shell.shape), dimensions, digest)
 
     def _advance(self, count: int) -> None:

@@ -87,7 +87,9 @@ def parse_state(data: bytes, *, where: str) -> StateFile:
             where=where,
             fix="install a newer holdfast if a newer one wrote it",
         )
-    files = {name: _tensors(name, entry, where) for name, entry in _objects(document, "files", where)}
+    files = {
+        name: _tensors(name, entry, where) for name, entry in _objects(document, "files", where)
+    }
     components = {
         name: _component(name, entry, files, where)
         for name, entry in _objects(document, "components", where)

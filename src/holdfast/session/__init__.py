@@ -8,8 +8,8 @@ from holdfast.session.report import Loaded, ResumeReport
 from holdfast.session.resume import resume_newest, resume_training
 
 __all__ = [
-    "Loaded",
     "LiveObjects",
+    "Loaded",
     "ResumeReport",
     "capture_session",
     "json_config",

@@ -11,13 +11,13 @@ from holdfast.errors import CheckpointNotFoundError
 from holdfast.manifest import iso_time
 from holdfast.session.agreement import counter_lines
 from holdfast.session.checklist import Line
+from holdfast.session.components import read_component
 from holdfast.session.folder import FolderSource
 from holdfast.session.objects import LiveObjects
 from holdfast.session.original import OriginalSource
 from holdfast.session.report import Loaded
 from holdfast.session.restore import Restored, restore_session
 from holdfast.session.source import CheckpointSource
-from holdfast.session.components import read_component
 
 _DEFAULTS: Mapping[str, Any] = {
     "epoch": 0,

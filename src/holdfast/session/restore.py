@@ -166,8 +166,8 @@ def _lines(
 
 def _line(name: str, plan: RestorePlan) -> Line:
     status: Status = "mismatch" if plan.tolerated else "restored"
-    detail = [*plan.report, *(str(problem) for problem in plan.tolerated)]
-    return Line(name, status, "; ".join(detail))
+    report = [line.removeprefix(f"{name}: ") for line in plan.report]
+    return Line(name, status, "; ".join([*report, *map(str, plan.tolerated)]))
 
 
 def _random_lines(streams: object) -> list[Line]:
