@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import collections
 import pickletools
+import re
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def read_original(path: Path, *, numpy_values: bool = True) -> dict[str, Any]:
         if type(error).__name__ != "UnpicklingError":
             raise
         raise FormatError(
-            f"It holds more than tensors and plain values: {str(error).splitlines()[0][:300]}",
+            f"It holds more than tensors and plain values{_forbidden_name(str(error))}",
             where=where,
             fix="save plain state dicts only, in a process that trusts the file, and import that",
         ) from error
@@ -60,6 +61,12 @@ def read_original(path: Path, *, numpy_values: bool = True) -> dict[str, Any]:
             f"Its top level is a {type(content).__name__}, not a dict of components", where=where
         )
     return content
+
+
+def _forbidden_name(message: str) -> str:
+    """The name torch refused; the rest of its message recommends what we never do."""
+    found = re.search(r"Unsupported (?:global|class|operand)[^:]*: (?:GLOBAL )?(\S+)", message)
+    return "" if found is None else f": it asks for {found.group(1)[:200]}"
 
 
 def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:

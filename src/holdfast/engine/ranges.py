@@ -74,7 +74,7 @@ def run_units(units: list[T], work: Callable[[Iterator[T]], None], *, threads: i
     its buffers. The first exception stops the others at their next unit and is raised here.
     threads: 0 for one per core, within reason.
     """
-    count = min(threads or min(os.cpu_count() or 1, _THREADS_MAX), len(units))
+    count = min(threads or min(_cores(), _THREADS_MAX), len(units))
     if count <= 1:
         work(iter(units))
         return
@@ -124,3 +124,10 @@ def serialised(progress: Progress | None) -> Progress:
             progress(count)
 
     return report
+
+
+def _cores() -> int:
+    """The cores this process may use, which in a container are often fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

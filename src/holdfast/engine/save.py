@@ -222,7 +222,8 @@ def _publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Ma
             if _same_content(run, name, manifest):
                 return name
     raise NameTakenError(
-        f"{_NAMESAKES_MAX} checkpoints of epoch {request.epoch} and step {request.global_step} exist",
+        f"There are {_NAMESAKES_MAX} checkpoints of epoch {request.epoch} and step "
+        f"{request.global_step} already",
         where=run.place,
         fix="give each save a step of its own",
     )

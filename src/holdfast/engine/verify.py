@@ -67,14 +67,18 @@ def find_damage(
 ) -> list[Damage]:
     """As `prove_tensors`, but read on to the end and list all damage, in offset order.
 
-    Raises DamagedError only where the bytes cannot be read at all.
+    What cannot be read is damage too: a bad sector does not hide what lies behind it.
     """
     found: dict[str, Damage] = {}
 
     def note(damage: Damage) -> None:
         found[damage.tensor or ""] = damage
 
-    _hash_tensors(file, names, note, serialised(progress))
+    def unreadable(unit: Unit, error: DamagedError) -> None:
+        for name in unit.names:
+            note(Damage(file.file, name, PREFIX + file.digests[name].hex(), error.what))
+
+    _hash_tensors(file, names, note, serialised(progress), unreadable)
     return [found[name] for name in file.specs if name in found]
 
 
@@ -128,11 +132,21 @@ def _hash_tensors(
     names: Iterable[str] | None,
     mismatch: Callable[[Damage], None],
     report: Progress,
+    unreadable: Callable[[Unit, DamagedError], None] | None = None,
 ) -> None:
+    """Hash in parallel. unreadable: told of units the disk cannot give back; None: raise."""
+
     def work(units: Iterator[Unit]) -> None:
         buffer = memoryview(bytearray(CHUNK_BYTES))
         for unit in units:
-            for name, found in _unit_digests(file, unit, buffer, report):
+            try:
+                digests = list(_unit_digests(file, unit, buffer, report))
+            except DamagedError as error:
+                if unreadable is None:
+                    raise
+                unreadable(unit, error)
+                continue
+            for name, found in digests:
                 if found != file.digests[name]:
                     mismatch(tensor_damage(file, name, found))
 

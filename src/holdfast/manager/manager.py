@@ -295,7 +295,7 @@ class CheckpointManager:
         return report
 
     def wait(self) -> None:
-        """Wait for pending saves. Every save is durable on return already, so this returns at once."""
+        """Wait for pending saves: returns at once, since every save is durable on return."""
 
     def close(self) -> None:
         """Finish pending work; the manager can still read afterwards."""

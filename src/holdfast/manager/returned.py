@@ -47,4 +47,7 @@ class LoadedCheckpoint(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:
         """As `dict.get`, reading a component if that is what the key names."""
-        return self[key] if key in self else default
+        try:
+            return self[key]
+        except KeyError:
+            return default

@@ -24,26 +24,11 @@ _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 _KINDS = frozenset({"module", "optimizer", "object"})
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KNOWN = frozenset(
-    [
-        "format",
-        "version",
-        "id",
-        "epoch",
-        "global_step",
-        "branch",
-        "sequence",
-        "time",
-        "reason",
-        "metrics",
-        "directions",
-        "components",
-        "files",
-        "counts",
-        "world",
-        "parents",
-        "provenance",
-        "pinned",
-    ]
+    {
+        *("format", "version", "id", "epoch", "global_step", "branch", "sequence", "time"),
+        *("reason", "metrics", "directions", "components", "files", "counts", "world"),
+        *("parents", "provenance", "pinned"),
+    }
 )
 
 

@@ -11,7 +11,7 @@ from holdfast.jsontext import Json
 
 
 def plain_config(config: object) -> object:
-    """A mapping for dataclasses, argparse namespaces and objects with `to_dict()`; else as given."""
+    """A dict for dataclasses, argparse namespaces and objects with `to_dict()`; else as given."""
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         return dataclasses.asdict(config)
     if isinstance(config, argparse.Namespace):

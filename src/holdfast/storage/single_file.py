@@ -1,4 +1,4 @@
-"""One file that appears whole under its name, for libraries that insist on writing it themselves."""
+"""One file that appears whole under its name, for libraries that write it themselves."""
 
 from __future__ import annotations
 
