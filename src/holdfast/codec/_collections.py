@@ -59,6 +59,8 @@ def _encode_defaultdict(value: defaultdict[Any, Any], child: EncodeChild) -> Jso
 def _decode_defaultdict(payload: Json, child: DecodeChild) -> defaultdict[Any, Any]:
     fields = want_fields(payload, "factory", "items")
     name = fields["factory"]
+    if name is not None and name not in _FACTORIES:
+        raise ValueError("its factory is not one of the built-in types")
     factory: Any = None if name is None else _FACTORIES[name]
     return defaultdict(factory, _decode_pairs(fields["items"], child))
 

@@ -30,7 +30,7 @@ class Decoding:
         kind = type(tree)
         if kind is str or is_leaf(tree):
             return tree
-        if depth > jsontext.MAX_DEPTH:
+        if depth >= jsontext.MAX_DEPTH:
             raise FormatError(
                 f"The tree is nested over {jsontext.MAX_DEPTH} deep, the limit", where=path
             )

@@ -18,7 +18,7 @@ Refer: TypeAlias = Callable[[object, str], "str | None"]
 INT_MAX = 1 << 53
 # What is left of the parser's limit is for the document around the tree and for leaf payloads.
 DEPTH_MAX = jsontext.MAX_DEPTH - 16
-_TAG_DEPTH = 3
+_TAG_DEPTH = 4
 REFUSALS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
 
 

@@ -63,13 +63,14 @@ def _decode_array(payload: Json, child: DecodeChild) -> Any:
     if order not in ("C", "F"):
         raise ValueError('its order is neither "C" nor "F"')
     stored_shape = shape[::-1] if order == "F" else shape
-    if type(fields["data"]) is dict:
-        found = child(fields["data"])
+    data = fields["data"]
+    if type(data) is dict and data.get("$") == "tensor":
+        found = child(data)
         if not hasattr(found, "__array__"):
             return found
         array = _restored(np.asarray(found), dtype, stored_shape)
     else:
-        array = _inline(bytes_of_text(fields["data"]), dtype, stored_shape)
+        array = _inline(bytes_of_text(data), dtype, stored_shape)
     _check_elements(array)
     return array.T if order == "F" else array
 

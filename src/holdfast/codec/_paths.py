@@ -24,6 +24,8 @@ def _encode_path(value: Path, child: EncodeChild) -> Json:
 def _decode_path(payload: Json, child: DecodeChild) -> PurePath:
     fields = want_fields(payload, "flavour", "path")
     flavour = want_str(fields["flavour"])
+    if flavour not in _FLAVOURS:
+        raise ValueError('its flavour is neither "posix" nor "windows"')
     text = want_str(child(fields["path"]))
     if flavour == _HERE:
         return Path(text)

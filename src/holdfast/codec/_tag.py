@@ -44,8 +44,8 @@ class Tag:
     """How values of exactly one type cross: as {"$": name, "v": encode(value, child)}.
 
     name: unique in its codec. type: matched by `type(value) is type`, so no subclass is meant.
-    encode: gives the JSON payload; it crosses inner values with `child` and puts them at most two
-    JSON containers deep. decode: the inverse; it must not trust the payload. Both refuse by
+    encode: gives the JSON payload; it crosses inner values with `child` and puts them at most
+    three JSON containers deep. decode: the inverse; it must not trust the payload. Both refuse by
     raising ValueError or TypeError (also AttributeError, LookupError, ArithmeticError) with one
     clause as the message, and the codec names the place.
     """
