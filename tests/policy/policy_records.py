@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from hypothesis import HealthCheck, settings
+
 from holdfast.policy import Moment, PrunePlan, measured
 from holdfast.values import CheckpointInfo
 
@@ -12,6 +14,9 @@ INF = float("inf")
 HOUR = 3600.0
 DAY = 24 * HOUR
 GB = 10**9
+
+STEADY = settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+"""Property tests that give the same answer on every run, however busy the machine."""
 
 
 def checkpoint(

@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_records import INF, NAN
+from policy_records import INF, NAN, STEADY
 
 from holdfast.errors import PolicyError
 from holdfast.jsontext import Json
@@ -220,7 +220,7 @@ def counted_plateaus(
     return completed
 
 
-@settings(max_examples=300)
+@settings(STEADY, max_examples=300)
 @given(
     values=st.lists(
         st.none() | st.sampled_from([1.0, 1.5, 2.0, 2.25, 3.0, NAN, INF, -INF]), max_size=40

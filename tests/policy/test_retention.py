@@ -128,6 +128,12 @@ def sized(*sizes: int) -> list[CheckpointInfo]:
             id="hourly for a day, daily for a month",
         ),
         pytest.param(
+            KeepEverySeconds(HOUR, within_seconds=DAY),
+            at_ages(DAY + HOUR, DAY, 0),
+            "bc",
+            id="the limit of age included",
+        ),
+        pytest.param(
             KeepPinned(),
             [checkpoint("a", 1, pinned="paper"), checkpoint("b", 2), checkpoint("c", 3)],
             "ac",

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     multiple,
     rule,
 )
-from policy_records import GB, INF, NAN
+from policy_records import GB, INF, NAN, STEADY
 
 from holdfast.policy import (
     KeepAll,
@@ -278,4 +278,4 @@ class RetainedRun(RuleBasedStateMachine):
 
 
 TestRetainedRun = RetainedRun.TestCase
-TestRetainedRun.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestRetainedRun.settings = settings(STEADY, max_examples=300, stateful_step_count=40)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_records import INF, NAN
+from policy_records import INF, NAN, STEADY
 
 from holdfast.policy import (
     AllOf,
@@ -155,7 +155,7 @@ def to_moment(event: Event, step: int, now: float) -> Moment:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(STEADY, max_examples=500)
 @given(trigger=triggers, events=events)
 def test_triggers_decide_as_defined(trigger: Trigger, events: list[Event]) -> None:
     """With a small state that crosses JSON, a trigger decides as if it remembered every save."""

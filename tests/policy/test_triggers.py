@@ -155,6 +155,18 @@ def loss(*values: float) -> list[Moment]:
             WhenAbove("val_loss", [10, 20]), loss(5, 10, 11, 9, INF, 25), [3, 6], id="above"
         ),
         pytest.param(
+            EverySteps(2) | WhenAbove("val_loss", [2.0]),
+            loss(1.0, 2.0, 2.5),
+            [2, 3],
+            id="a saved value at the threshold is not above it",
+        ),
+        pytest.param(
+            EverySteps(2) | WhenBelow("val_loss", [2.0]),
+            loss(3.0, 2.0, 1.5),
+            [2, 3],
+            id="nor below it",
+        ),
+        pytest.param(
             EverySteps(4) | WhenBelow("val_loss", [2.0, 1.0]),
             loss(3.0, 1.9, 1.8, 1.7, 1.6, 0.9, 0.8, 0.7),
             [2, 4, 6, 8],
