@@ -278,4 +278,4 @@ class RetainedRun(RuleBasedStateMachine):
 
 
 TestRetainedRun = RetainedRun.TestCase
-TestRetainedRun.settings = settings(STEADY, max_examples=300, stateful_step_count=40)
+TestRetainedRun.settings = settings(STEADY, max_examples=150, stateful_step_count=40)

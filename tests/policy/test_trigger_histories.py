@@ -155,7 +155,7 @@ def to_moment(event: Event, step: int, now: float) -> Moment:
     )
 
 
-@settings(STEADY, max_examples=500)
+@settings(STEADY, max_examples=250)
 @given(trigger=triggers, events=events)
 def test_triggers_decide_as_defined(trigger: Trigger, events: list[Event]) -> None:
     """With a small state that crosses JSON, a trigger decides as if it remembered every save."""
