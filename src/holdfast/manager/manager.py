@@ -278,15 +278,16 @@ class CheckpointManager:
             )
         return self.load(path, **kwargs)
 
-    def resume(self, *, verbose: bool = True) -> ResumeReport:
+    def resume(self, *, strict: bool = True, verbose: bool = True) -> ResumeReport:
         """Go on from the newest checkpoint that verifies; a fresh start if there is none at all.
 
-        Walks back over damaged checkpoints, with the reason for each in the report. verbose: print
+        Walks back over damaged checkpoints, with the reason for each in the report. strict: as in
+        `load`. verbose: print
         the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
         MismatchError if the newest sound one does not fit the live objects.
         """
         with self._progress("resuming") as progress:
-            report = resume_newest(self._run, self.objects, progress=progress)
+            report = resume_newest(self._run, self.objects, strict=strict, progress=progress)
         if report.info is not None:
             self._adopt(report.info, report.values)
             self._history.note_resume(report.info.name, report.global_step, now=clock.time())

@@ -125,20 +125,27 @@ def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
             source.fill(plan.component, plan.targets)
             plan.finish()
         except BaseException as error:
-            _put_back(done)
+            stuck = _put_back(done)
             if isinstance(error, HoldfastError) or not isinstance(error, Exception):
                 raise
+            rest = f"; not put back to what it was: {', '.join(stuck)}" if stuck else ""
             raise LoadError(
-                f"The {plan.component} refused its saved state: {error}",
+                f"The {plan.component} refused its saved state: {error}{rest}",
                 where=source.place,
                 fix="give it the construction it had when it was saved, or leave it out",
             ) from error
 
 
-def _put_back(plans: list[RestorePlan]) -> None:
+def _put_back(plans: list[RestorePlan]) -> list[str]:
+    """Roll back what can be, the last first; return the components that refused even that."""
+    stuck: list[str] = []
     for plan in reversed(plans):
         if plan.reversible:
-            plan.rollback()
+            try:
+                plan.rollback()
+            except Exception:  # noqa: BLE001 (any object's own loader; the others must still go back)
+                stuck.append(plan.component)
+    return stuck
 
 
 def _lines(
