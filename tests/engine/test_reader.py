@@ -12,6 +12,7 @@ from torch import Tensor
 from holdfast.engine.ranges import CHUNK_BYTES
 from holdfast.engine.reader import check_targets, iter_tensors, read_into, read_new
 from holdfast.errors import DamagedError, FormatError, InterruptedLoadError, MismatchError
+from holdfast.jsontext import Json
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_autograd_notices_the_load(committed: Committed) -> None:
     product = (weight * other).sum()
     read_into(committed.open(), {"embedding": weight})
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        product.backward()
+        product.backward()  # type: ignore[no-untyped-call]
 
 
 def test_casting_happens_only_when_allowed(committed: Committed) -> None:
@@ -203,7 +204,10 @@ def test_notes_bring_back_dtype_and_memory_order(tmp_path: Path) -> None:
     """Raw-stored dtypes and permuted layouts come back as they were, old targets included."""
     values = torch.randn(5, 4, dtype=torch.complex128)
     image = torch.randn(2, 3, 8, 8)
-    notes = {"z": {"dtype": "complex128"}, "image": {"order": [0, 2, 3, 1]}}
+    notes: dict[str, dict[str, Json]] = {
+        "z": {"dtype": "complex128"},
+        "image": {"order": [0, 2, 3, 1]},
+    }
     stored = {"z": torch.view_as_real(values), "image": image}
     file = commit(tmp_path, stored, notes=notes).open()
     found = read_new(file)

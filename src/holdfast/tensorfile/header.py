@@ -94,10 +94,7 @@ def _parse(
 ) -> tuple[dict[str, TensorSpec], dict[str, str]]:
     table = _parse_json(body, where=where)
     metadata = _metadata(table.pop(_METADATA, {}), where=where)
-    if len(table) > MAX_TENSORS:
-        raise FormatError(
-            f"The header lists {len(table)} tensors, the limit is {MAX_TENSORS}", where=where
-        )
+    _check_count(len(table), where=where)
     _check_names(table, where=where)
     specs = {name: _spec(name, entry, where=where) for name, entry in table.items()}
     return _covering(specs, data_bytes, where=where), metadata
@@ -106,11 +103,20 @@ def _parse(
 def _parse_json(body: bytes, *, where: str) -> dict[str, Any]:
     if not body.startswith(b"{"):
         raise FormatError("The header is not a JSON object: it must begin with '{'", where=where)
+    # Before anything is built. A string can hold this only with its quotes escaped.
+    _check_count(body.count(b'"data_offsets"'), where=where)
     value = jsontext.parse(body, where=where, max_bytes=MAX_HEADER_BYTES, max_depth=_MAX_DEPTH)
     # Python reads the literal -0 as the integer 0; the format has no signed numbers.
     if b"-0" in body and b"-" in _outside_strings(body):
         raise FormatError("The header holds a negative number", where=where)
     return cast(dict[str, Any], value)
+
+
+def _check_count(count: int, *, where: str) -> None:
+    if count > MAX_TENSORS:
+        raise FormatError(
+            f"The header lists {count} tensors, the limit is {MAX_TENSORS}", where=where
+        )
 
 
 def _outside_strings(body: bytes) -> bytes:
