@@ -119,10 +119,10 @@ def _numpy_scalars() -> st.SearchStrategy[Any]:
 
 
 def _is_hashable(value: object) -> bool:
-    """Signalling NaN and time spans without a unit are values that no dict takes as keys."""
+    """Some values cannot be keys: signalling NaN, numpy times out of range or without a unit."""
     try:
         hash(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 

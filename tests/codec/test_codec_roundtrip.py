@@ -23,7 +23,7 @@ from holdfast.codec import Codec
 PROPERTY = settings(
     deadline=None,
     derandomize=True,
-    max_examples=150,
+    max_examples=100,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 CODEC = Codec.standard()

@@ -25,7 +25,7 @@ LEAVES = (
 DOCUMENTS = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner), max_leaves=30
 )
-PROPERTY = settings(deadline=None, derandomize=True, max_examples=150)
+PROPERTY = settings(deadline=None, derandomize=True, max_examples=100)
 
 
 @PROPERTY
