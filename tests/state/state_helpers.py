@@ -72,7 +72,7 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, (list, tuple)):
         return len(left) == len(right) and all(map(same, left, right))
     if isinstance(left, float):
-        return left.hex() == right.hex()
+        return bool(left.hex() == right.hex())
     return bool(left == right)
 
 
@@ -82,10 +82,10 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: 
     for _ in range(steps):
         batch = torch.randn(5, 4, generator=generator)
 
-        def closure(batch: Tensor = batch) -> Tensor:
+        def closure(batch: Tensor = batch) -> Any:
             optimizer.zero_grad()
             loss: Tensor = model(batch).square().mean()
-            loss.backward()
+            torch.autograd.backward(loss)
             return loss
 
         optimizer.step(closure)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_model, save_file
-from state_helpers import Saved, fill, load, same, save, small_model, train
+from state_helpers import Saved, load, same, save, small_model, train
 from torch import Tensor, nn
 
-from holdfast.errors import FormatError, InterruptedLoadError, MismatchError, UnsavableError
+from holdfast.errors import FormatError, MismatchError, UnsavableError
 from holdfast.state import (
     RestorePlan,
     StoredComponent,
-    StoredTensor,
     capture_module,
     plan_module,
 )
@@ -32,25 +29,6 @@ class Tied(nn.Module):
         self.out = nn.Linear(3, 5, bias=False)
         if tied:
             self.out.weight = self.embed.weight
-
-
-class Counting(nn.Module):
-    """A module with extra state, a tensor in it included."""
-
-    def __init__(self, count: int = 0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(2))
-        self.count = count
-        self.seen = torch.zeros(2)
-
-    def get_extra_state(self) -> dict[Any, Any]:
-        """Return the count and what was seen."""
-        return {"count": self.count, 7: ("seven", self.seen)}
-
-    def set_extra_state(self, state: Any) -> None:
-        """Take both back."""
-        self.count = state["count"]
-        self.seen = state[7][1]
 
 
 def channels_last(module: Any) -> nn.Module:
@@ -142,114 +120,6 @@ def test_buffers_that_are_not_persistent_are_not_saved() -> None:
     assert list(capture_module("model", model).tensors) == ["weight", "bias"]
 
 
-def test_tied_tensors_are_stored_once_under_the_first_name() -> None:
-    """The second name of a tied tensor is an alias, and both are restored as one tensor."""
-    state = capture_module("model", Tied())
-    assert list(state.tensors) == ["embed.weight"]
-    assert state.aliases == {"out.weight": "embed.weight"}
-    target = Tied()
-    load(save(state), lambda stored: plan_module(stored, target))
-    assert target.out.weight is target.embed.weight
-
-
-def test_the_file_of_a_tied_model_loads_with_stock_safetensors(tmp_path: Path) -> None:
-    """safetensors.torch.load_model accepts the names that are stored."""
-    source, target = Tied(), Tied()
-    save_file(dict(capture_module("model", source).tensors), tmp_path / "model.safetensors")
-    missing, unexpected = load_model(target, str(tmp_path / "model.safetensors"))
-    assert not missing
-    assert not unexpected
-    assert equal(source, target)
-
-
-def test_views_that_merely_overlap_are_not_tied() -> None:
-    """Tensors of one storage are stored once only if offset, shape and stride agree too."""
-    base = torch.arange(6.0)
-    model = nn.Module()
-    for name, view in {
-        "a": base[:4],
-        "b": base[2:],
-        "c": base[:4],
-        "t": base[:4].view(2, 2),
-    }.items():
-        model.register_buffer(name, view)
-    state = capture_module("model", model)
-    assert list(state.tensors) == ["a", "b", "t"]
-    assert state.aliases == {"c": "a"}
-
-
-def test_a_saved_tie_fills_both_tensors_of_an_untied_model() -> None:
-    """The value of a tied tensor reaches every live tensor that has one of its names."""
-    source, target = Tied(), Tied(tied=False)
-    load(saved(source), lambda stored: plan_module(stored, target))
-    assert same(target.embed.weight.data, source.embed.weight.data)
-    assert same(target.out.weight.data, source.embed.weight.data)
-    assert target.out.weight is not target.embed.weight
-
-
-def test_untied_values_fit_a_tied_model_only_if_proven_equal() -> None:
-    """Two different tensors never silently become one; equal digests are the proof."""
-    source = Tied(tied=False)
-    assert problems(saved(source), Tied()) == {"out.weight": "alias"}
-    with torch.no_grad():
-        source.out.weight.copy_(source.embed.weight)
-    target = Tied()
-    load(saved(source), lambda stored: plan_module(stored, target))
-    assert same(target.out.weight.data, source.out.weight.data)
-    unproven = saved(source).record
-    bare = {name: StoredTensor(t.dtype, t.shape) for name, t in unproven.tensors.items()}
-    record = StoredComponent("model", "module", unproven.tree, bare)
-    assert [problem.kind for problem in plan_module(record, Tied()).problems] == ["alias"]
-
-
-def test_a_name_missing_from_the_file_is_filled_through_its_tie() -> None:
-    """A file written without the alias, as stock tools do, still fits the tied model."""
-    stored = saved(Tied())
-    bare = StoredComponent("model", "module", stored.record.tree, stored.record.tensors)
-    plan = plan_module(bare, Tied())
-    assert not plan.problems
-    assert any("out.weight" in line for line in plan.report)
-
-
-def test_extra_state_goes_through_the_tree() -> None:
-    """What get_extra_state returns is restored by set_extra_state, integer keys and tensors too."""
-    source, target = nn.Sequential(Counting(3)), nn.Sequential(Counting())
-    source[0].seen = torch.tensor([4.0, 5.0])
-    load(saved(source), lambda stored: plan_module(stored, target))
-    assert target[0].count == 3
-    assert same(target[0].seen, source[0].seen)
-
-
-def test_extra_state_on_one_side_only_is_a_problem() -> None:
-    """Extra state that is missing, or that nobody takes, is named."""
-    plain = nn.Sequential(nn.Linear(2, 1, bias=False))
-    counting = nn.Sequential(Counting())
-    with torch.no_grad():
-        plain[0].weight = nn.Parameter(torch.ones(2))
-    assert problems(saved(counting), plain) == {"0._extra_state": "extra_state"}
-    assert problems(saved(plain), counting) == {"0._extra_state": "extra_state"}
-    assert not planned(saved(plain), counting, strict=False).problems
-
-
-def test_tensor_extra_state_is_stored_under_its_own_key() -> None:
-    """Extra state that is a tensor stands in the file as in the state dict."""
-
-    class Scaled(nn.Module):
-        scale = torch.tensor([1, 2], dtype=torch.uint8)
-
-        def get_extra_state(self) -> Any:
-            return self.scale
-
-        def set_extra_state(self, state: Any) -> None:
-            self.scale = state
-
-    source, target = Scaled(), Scaled()
-    source.scale = torch.tensor([9], dtype=torch.uint8)
-    assert list(capture_module("model", source).tensors) == ["_extra_state"]
-    load(saved(source), lambda stored: plan_module(stored, target))
-    assert same(target.scale, source.scale)
-
-
 def test_every_problem_is_reported_at_once() -> None:
     """Missing, unexpected, shape and dtype problems come in one error that names each."""
     source = nn.ModuleDict({"a": nn.Linear(2, 3), "b": nn.Linear(2, 2), "gone": nn.Linear(1, 1)})
@@ -326,80 +196,6 @@ def test_floating_dtypes_are_converted_on_request_only() -> None:
     whole = nn.Module()
     whole.register_buffer("n", torch.zeros(1, dtype=torch.int64))
     assert problems(saved(counter), whole, cast="floating") == {"n": "dtype"}
-
-
-def test_tied_tensors_are_converted_into_both_untied_ones() -> None:
-    """Ties and conversion work together."""
-    source, target = Tied(), Tied(tied=False)
-    target.out.to(torch.bfloat16)
-    load(saved(source), lambda stored: plan_module(stored, target, cast="floating"))
-    assert same(target.out.weight.data, source.out.weight.data.to(torch.bfloat16))
-    assert same(target.embed.weight.data, source.embed.weight.data)
-
-
-def test_modules_with_a_loader_of_their_own_use_it() -> None:
-    """A custom loader sees the saved values and versions, and its neighbours load in place."""
-
-    class Doubling(nn.Linear):
-        _version = 3
-        seen: Any = None
-
-        def _load_from_state_dict(
-            self, state_dict: Any, prefix: str, meta: Any, *rest: Any
-        ) -> None:
-            self.seen = meta.get("version")
-            state_dict[prefix + "weight"] = 2 * state_dict[prefix + "weight"]
-            super()._load_from_state_dict(state_dict, prefix, meta, *rest)
-
-    source: Any = nn.Sequential(Doubling(2, 2), nn.Linear(2, 2))
-    target: Any = nn.Sequential(Doubling(2, 2), nn.Linear(2, 2))
-    plan = load(saved(source), lambda stored: plan_module(stored, target))
-    assert same(target[0].weight.data, 2 * source[0].weight.data)
-    assert target[0].seen == 3
-    assert plan.targets["1.weight"].data_ptr() == target[1].weight.data_ptr()
-    assert plan.targets["0.weight"].data_ptr() != target[0].weight.data_ptr()
-
-
-def test_load_hooks_may_translate_old_names_without_strict() -> None:
-    """strict=False hands unmatched names to a module with load hooks; strict loads name it."""
-
-    def rename(module: nn.Module, state: Any, prefix: str, *_: Any) -> None:
-        if prefix + "kernel" in state:
-            state[prefix + "weight"] = state.pop(prefix + "kernel")
-
-    old = nn.Sequential(nn.Module())
-    old[0].register_parameter("kernel", nn.Parameter(torch.full((2, 2), 5.0)))
-    new: Any = nn.Sequential(nn.Linear(2, 2, bias=False))
-    new[0].register_load_state_dict_pre_hook(rename)
-    strict = planned(saved(old), new)
-    assert any("load hooks" in problem.suggestion for problem in strict.problems)
-    load(saved(old), lambda stored: plan_module(stored, new, strict=False))
-    assert same(new[0].weight.data, torch.full((2, 2), 5.0))
-
-
-def test_hooks_that_run_after_loading_are_run() -> None:
-    """A module that wants to be told after a load is told."""
-    calls: list[Any] = []
-    target: Any = small_model()
-    target.register_load_state_dict_post_hook(lambda _, keys: calls.append(keys.missing_keys))
-    load(saved(small_model(1)), lambda stored: plan_module(stored, target))
-    assert calls == [[]]
-
-
-def test_a_loader_that_raises_interrupts_the_load() -> None:
-    """What a module's own loading code refuses is reported as a load that must be repeated."""
-
-    class Refusing(nn.Linear):
-        def _load_from_state_dict(self, *_: Any) -> None:
-            raise RuntimeError("not today")
-
-    stored, target = saved(nn.Linear(2, 2)), Refusing(2, 2)
-    plan = planned(stored, target)
-    fill(stored, plan)
-    with pytest.raises(InterruptedLoadError, match="not today"):
-        plan.finish()
-    with pytest.raises(InterruptedLoadError):
-        plan.rollback()
 
 
 def test_modules_without_memory_say_what_to_do() -> None:

@@ -294,7 +294,10 @@ def test_capturing_random_streams_advances_none() -> None:
 def test_streams_on_one_side_only_are_listed() -> None:
     """A generator that is new, gone or of another kind has its line, and the rest is restored."""
     live = {"new": random.Random(1), "b": np.random.default_rng(1)}
-    saved_ones = {"gone": random.Random(1), "b": np.random.Generator(np.random.MT19937(1))}
+    saved_ones: dict[str, Any] = {
+        "gone": random.Random(1),
+        "b": np.random.Generator(np.random.MT19937(1)),
+    }
     lines = restored(save(capture_rng("rng", saved_ones)), live)
     assert {name: line.status for name, line in lines.items()} == {
         "python": "restored",
@@ -361,3 +364,15 @@ def test_a_tree_that_is_no_random_state_is_refused() -> None:
     """A damaged tree is found when planning."""
     with pytest.raises(FormatError, match="random streams"):
         plan_rng(StoredComponent("rng", "object", {"python": 3}, {}))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_streams_repeat_themselves() -> None:
+    """Each CUDA device draws on from where it was."""
+    torch.rand(1, device="cuda")
+    stored = save(capture_rng("rng"))
+    expected = torch.rand(3, device="cuda").tolist()
+    lines = restored(stored, {})
+    assert torch.rand(3, device="cuda").tolist() == expected
+    assert lines["torch:cuda:0"].status == "restored"

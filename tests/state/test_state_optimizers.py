@@ -64,7 +64,7 @@ def restore(
     return load(stored, lambda record: plan_optimizer(record, optimizer, names, **options))
 
 
-def trained(build: Build, steps: int = 3) -> tuple[nn.Module, optim.Optimizer]:
+def trained(build: Build, steps: int = 3) -> tuple[Any, optim.Optimizer]:
     """A small model and its optimizer after some steps."""
     model = small_model()
     optimizer = build(model)
@@ -176,7 +176,7 @@ def test_frozen_and_added_parameters_are_named() -> None:
     """A parameter that was frozen since, and one that is new, are problems with their names."""
     model, optimizer = trained(OPTIMIZERS["adamw"])
     stored = saved(model, optimizer)
-    other = nn.Sequential(*small_model(), nn.Linear(2, 2, bias=False))
+    other: Any = nn.Sequential(*small_model(), nn.Linear(2, 2, bias=False))
     other[0].weight.requires_grad_(False)
     target = optim.AdamW([p for p in other.parameters() if p.requires_grad])
     plan = plan_optimizer(stored.record, target, parameter_names(other))
@@ -223,13 +223,13 @@ def test_parameters_of_another_shape_or_dtype_are_problems() -> None:
     """State of a parameter that has changed its form does not fit; dtype may be converted."""
     model, optimizer = trained(OPTIMIZERS["adamw"])
     stored = saved(model, optimizer)
-    wider = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    wider: Any = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
     plan = plan_optimizer(stored.record, optim.AdamW(wider.parameters()), parameter_names(wider))
     assert {problem.name: problem.kind for problem in plan.problems} == {
         "3.weight": "shape",
         "3.bias": "shape",
     }
-    half = small_model().to(torch.bfloat16)
+    half: Any = small_model().to(torch.bfloat16)
     target = optim.AdamW(half.parameters())
     plan = plan_optimizer(stored.record, target, parameter_names(half))
     assert {problem.kind for problem in plan.problems} == {"dtype"}

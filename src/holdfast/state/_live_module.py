@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from holdfast.state._entangled import entangled_names
 from holdfast.state._regions import region
-from holdfast.state.names import canonical_name, canonical_names
+from holdfast.state.names import CanonicalNames, canonical_names
 
 EXTRA_STATE = "_extra_state"
 
@@ -30,6 +31,7 @@ class LiveModule:
 
     tensors: FQN to the state dict's tensor. extras: FQNs of what only `load_state_dict` can set.
     raw: FQN to raw key. in_place: FQNs whose tensor is live memory that may be written directly.
+    entangled: FQNs of live memory that other tensors share in part, so that it may not.
     own_loading: FQNs of modules that load by code of their own. after_load: whether any module
     wants to be told after a load.
     """
@@ -39,6 +41,7 @@ class LiveModule:
     extras: frozenset[str]
     raw: Mapping[str, str]
     in_place: frozenset[str]
+    entangled: frozenset[str]
     own_loading: frozenset[str]
     after_load: bool
     metadata: Mapping[str, Mapping[str, Any]]
@@ -52,40 +55,51 @@ def inspect_module(module: nn.Module) -> LiveModule:
     """Look at a module's state dict, hooks and loaders; changes nothing."""
     state = module.state_dict()
     names = canonical_names(module, state)
-    submodules = {
-        canonical_name(module, f"{raw}._").rpartition(".")[0]: submodule
+    canonical = CanonicalNames(module)
+    own_loading = frozenset(
+        canonical.of_module(raw)
         for raw, submodule in module.named_modules(remove_duplicate=False)
-    }
-    own_loading = frozenset(fqn for fqn, sub in submodules.items() if _has_own_loading(sub))
+        if _has_own_loading(submodule)
+    )
     tensors = {
         names[raw]: value
         for raw, value in state.items()
         if isinstance(value, Tensor) and not is_extra(names[raw])
     }
     writable = {region(tensor) for tensor in _registered(module)}
-    live = LiveModule(
+    registered = {
+        fqn: tensor
+        for fqn, tensor in tensors.items()
+        if not is_lazy(tensor) and (region(tensor) in writable or tensor.numel() == 0)
+    }
+    by_itself = {
+        fqn: tensor
+        for fqn, tensor in registered.items()
+        if not own_loading or own_loading.isdisjoint(_parents(fqn))
+    }
+    entangled = entangled_names(
+        {fqn: tensor for fqn, tensor in by_itself.items() if not _without_memory(tensor)}
+    )
+    return LiveModule(
         module=module,
         tensors=tensors,
         extras=frozenset(names.values()) - tensors.keys(),
         raw={fqn: raw for raw, fqn in names.items()},
-        in_place=frozenset(
-            fqn
-            for fqn, tensor in tensors.items()
-            if not is_lazy(tensor) and (region(tensor) in writable or tensor.numel() == 0)
-        ),
+        in_place=frozenset(by_itself) - entangled,
+        entangled=entangled,
         own_loading=own_loading,
         after_load=any(sub._load_state_dict_post_hooks for sub in module.modules()),
         metadata=getattr(state, "_metadata", {}),
     )
-    if own_loading:
-        kept = frozenset(fqn for fqn in live.in_place if not live.loads_itself(fqn))
-        return LiveModule(**{**vars(live), "in_place": kept})
-    return live
 
 
 def is_extra(name: str) -> bool:
     """Whether a state-dict key is what `get_extra_state` returned."""
     return name.rpartition(".")[2] == EXTRA_STATE
+
+
+def _without_memory(tensor: Tensor) -> bool:
+    return tensor.is_meta or tensor.numel() == 0
 
 
 def _registered(module: nn.Module) -> Iterable[Tensor]:

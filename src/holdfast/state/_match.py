@@ -142,16 +142,13 @@ def _misfits(
     facts = stored.tensors[source]
     if is_lazy(tensor):
         return
-    expected, found = _text(tensor), _text(facts)
     if tensor.is_meta:
-        yield Problem(
-            "device",
-            stored.name,
-            name,
-            found=found,
-            suggestion='call module.to_empty(device="cpu") before loading',
-        )
-    if _shape(tensor) != facts.shape:
+        hint = 'call module.to_empty(device="cpu") before loading'
+        yield Problem("device", stored.name, name, found=_text(facts), suggestion=hint)
+    if tuple(tensor.shape) == facts.shape and tensor.dtype == facts.dtype:
+        return
+    expected, found = _text(tensor), _text(facts)
+    if tuple(tensor.shape) != facts.shape:
         yield Problem("shape", stored.name, name, expected, found, _shape_hint(tensor, facts))
     elif not may_cast(facts.dtype, tensor.dtype, cast):
         convertible = may_cast(facts.dtype, tensor.dtype, "floating")
@@ -166,14 +163,9 @@ def may_cast(found: torch.dtype, wanted: torch.dtype, cast: CastPolicy) -> bool:
 
 
 def _shape_hint(tensor: Tensor, facts: StoredTensor) -> str:
-    if tensor.numel() == facts_numel(facts):
+    if tensor.numel() == torch.Size(facts.shape).numel():
         return "as many elements in another shape; was the module defined differently?"
     return "build the model with the configuration it was saved with"
-
-
-def facts_numel(facts: StoredTensor) -> int:
-    """The number of elements of a stored tensor."""
-    return torch.Size(facts.shape).numel()
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

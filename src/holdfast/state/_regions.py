@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from holdfast.errors import UnsavableError
 
@@ -23,7 +24,7 @@ def region(tensor: Tensor) -> Region:
     return (
         tensor.device,
         tensor.data_ptr(),
-        tuple(tensor.shape),
+        tensor.shape,
         tensor.stride(),
         tensor.dtype,
         tensor.is_conj(),
@@ -40,7 +41,8 @@ def check_savable(tensor: Tensor, where: str) -> None:
 
 
 def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
-    if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+    usual = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    if not usual and is_lazy(tensor):
         return "not initialised yet", "run one batch through the lazy module before saving"
     if tensor.is_meta:
         return "on the meta device", "give it memory first, for example with to_empty()"
@@ -48,7 +50,7 @@ def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
         return f"sparse ({tensor.layout})", "save its indices and values, or to_dense()"
     if tensor.is_quantized:
         return "quantised", "save int_repr() with its scale and zero point"
-    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+    if not usual and type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
         return (
             f"of the subclass {type(tensor).__name__} with memory of its own kind",
             "save the plain tensors it is made of",

@@ -16,7 +16,7 @@ from holdfast.codec import Codec
 from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
 from holdfast.state._table import TensorTable, tensors_within
 from holdfast.state.component import ComponentState
-from holdfast.state.names import canonical_name, canonical_names
+from holdfast.state.names import CanonicalNames, canonical_names
 from holdfast.state.torch_tags import torch_codec
 
 
@@ -96,8 +96,9 @@ def capture_object(name: str, obj: object, codec: Codec | None = None) -> Compon
 def _versions(module: nn.Module, state: Mapping[str, Any]) -> dict[str, object]:
     """Submodule FQN to its local metadata, where that is more than the usual version 1."""
     metadata: Mapping[str, Mapping[str, object]] = getattr(state, "_metadata", {})
+    canonical = CanonicalNames(module)
     return {
-        canonical_name(module, f"{raw}._").rpartition(".")[0]: dict(local)
+        canonical.of_module(raw): dict(local)
         for raw, local in metadata.items()
         if local.get("version", 1) != 1 or len(local) > 1
     }

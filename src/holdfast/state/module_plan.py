@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from holdfast.codec import Codec
 from holdfast.errors import FormatError, InterruptedLoadError
+from holdfast.state._entangled import write_entangled
 from holdfast.state._live_module import LiveModule, inspect_module, is_extra
 from holdfast.state._match import Match, match_names
 from holdfast.state._regions import region
 from holdfast.state._tree import Outline, filled, outline
 from holdfast.state.component import StoredComponent
-from holdfast.state.names import canonical_name
+from holdfast.state.names import CanonicalNames
 from holdfast.state.plan import CastPolicy, RestorePlan
 from holdfast.state.problems import Problem
 from holdfast.state.torch_tags import torch_codec
@@ -161,12 +162,22 @@ class _ModuleRestore:
 
     @torch.no_grad()
     def finish(self) -> None:
+        live = self.live
+        write_entangled(
+            self.stored.name,
+            [
+                (name, live.tensors[name], self.targets[source])
+                for name, source in self.match.sources.items()
+                if name in live.entangled
+            ],
+        )
         for name, source in self.match.sources.items():
-            tensor = self.live.tensors[name]
-            if name in self.live.in_place and region(tensor) != region(self.targets[source]):
+            tensor = live.tensors[name]
+            if name in live.in_place and region(tensor) != region(self.targets[source]):
                 tensor.copy_(self.targets[source])
-        own = any(name not in self.live.in_place for name in self.match.sources)
-        if own or self.passengers or self.live.after_load:
+        written = live.in_place | live.entangled
+        own = any(name not in written for name in self.match.sources)
+        if own or self.passengers or live.after_load:
             state = {name: self._value(name) for name in self.match.sources}
             state.update({name: self.targets[self._source(name)] for name in self.passengers})
             self._load({**state, **self._extra_values()}, strict=self.exact)
@@ -174,7 +185,7 @@ class _ModuleRestore:
             self._load(self._extra_values(), strict=False)
 
     def _value(self, name: str) -> Tensor:
-        if name in self.live.in_place:
+        if name in self.live.in_place or name in self.live.entangled:
             return self.live.tensors[name]
         return self.targets[self.match.sources[name]]
 
@@ -193,15 +204,15 @@ class _ModuleRestore:
 
     def _load(self, state: Mapping[str, object], *, strict: bool) -> None:
         """Call the module's own `load_state_dict` with raw keys and the saved versions."""
-        module = self.live.module
+        canonical = CanonicalNames(self.live.module)
         _, versions = _parts(self.stored, outline(self.stored, self.codec).value)
         raw_state = OrderedDict((self._raw(name), value) for name, value in state.items())
         raw_state._metadata = OrderedDict(  # type: ignore[attr-defined]
-            (raw, dict(versions.get(_module_name(module, raw), {"version": 1})))
+            (raw, dict(versions.get(canonical.of_module(raw), {"version": 1})))
             for raw in self.live.metadata
         )
         try:
-            module.load_state_dict(raw_state, strict=strict)
+            self.live.module.load_state_dict(raw_state, strict=strict)
         except Exception as error:
             raise InterruptedLoadError(
                 f"The module's own load_state_dict refused the state: {error}",
@@ -214,9 +225,6 @@ class _ModuleRestore:
         if name in self.live.raw:
             return self.live.raw[name]
         parent, _, last = name.rpartition(".")
-        raws = [raw for raw in self.live.metadata if _module_name(self.live.module, raw) == parent]
+        canonical = CanonicalNames(self.live.module)
+        raws = [raw for raw in self.live.metadata if canonical.of_module(raw) == parent]
         return f"{raws[-1]}.{last}" if raws and raws[-1] else name
-
-
-def _module_name(module: nn.Module, raw: str) -> str:
-    return canonical_name(module, f"{raw}._").rpartition(".")[0]

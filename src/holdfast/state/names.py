@@ -50,13 +50,53 @@ def unwrap(module: nn.Module) -> nn.Module:
     return module
 
 
-def canonical_name(module: nn.Module, raw: str) -> str:
-    """Return the FQN of a raw key of `module.state_dict()`, `named_parameters()` and the like.
+class CanonicalNames:
+    """The FQNs of one module's keys; each way through the module is followed once.
 
-    The key is followed through the actual modules, and a segment is dropped exactly where the
+    A key is followed through the actual modules, and a segment is dropped exactly where the
     module it passes through is a wrapper and the segment is the one that wrapper adds.
     """
-    return _follow(module, raw, _loaded_wrappers())
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._wrappers = _loaded_wrappers()
+        self._known: dict[str, str] = {"": ""}
+
+    def of_tensor(self, raw: str) -> str:
+        """The FQN of a raw key of `state_dict()`, `named_parameters()` or `named_buffers()`."""
+        parent, dot, last = raw.rpartition(".")
+        owner = self.of_module(parent) if dot else ""
+        return f"{owner}.{last}" if owner else last
+
+    def of_module(self, raw: str) -> str:
+        """The FQN of a raw name of `named_modules()`; empty for the user's module itself."""
+        if raw not in self._known:
+            self._known[raw] = self._follow(raw.split("."))
+        return self._known[raw]
+
+    def _follow(self, segments: list[str]) -> str:
+        kept: list[str] = []
+        current: nn.Module | None = self._module
+        position = 0
+        while position < len(segments) and current is not None:
+            segment = segments[position]
+            attribute = _wrapped_attribute(current, self._wrappers)
+            if attribute is None:
+                kept.append(segment)
+                position += 1
+                current = current._modules.get(segment)
+            elif segment == attribute or not _is_own(current, segment):
+                # Some wrappers strip their own segment from state dicts: then none is consumed.
+                position += segment == attribute
+                current = current._modules[attribute]
+            else:
+                break
+        return ".".join(kept + segments[position:])
+
+
+def canonical_name(module: nn.Module, raw: str) -> str:
+    """Return the FQN of one raw key; `CanonicalNames` is quicker for many."""
+    return CanonicalNames(module).of_tensor(raw)
 
 
 def canonical_names(module: nn.Module, raw_names: Iterable[str]) -> dict[str, str]:
@@ -65,11 +105,11 @@ def canonical_names(module: nn.Module, raw_names: Iterable[str]) -> dict[str, st
     Raises ConfigError if two raw keys would get one FQN, which takes a wrapper with tensors of
     its own named like those of the module it wraps.
     """
-    wrappers = _loaded_wrappers()
+    canonical = CanonicalNames(module)
     names: dict[str, str] = {}
     taken: dict[str, str] = {}
     for raw in raw_names:
-        name = _follow(module, raw, wrappers)
+        name = canonical.of_tensor(raw)
         if name in taken:
             raise ConfigError(
                 f"The keys {taken[name]!r} and {raw!r} are both {name!r} without wrappers",
@@ -86,32 +126,10 @@ def parameter_names(module: nn.Module, prefix: str = "") -> dict[Tensor, str]:
 
     Tensors are keys by identity, as in `Optimizer.state`.
     """
-    wrappers = _loaded_wrappers()
+    canonical = CanonicalNames(module)
     return {
-        parameter: prefix + _follow(module, raw, wrappers)
-        for raw, parameter in module.named_parameters()
+        parameter: prefix + canonical.of_tensor(raw) for raw, parameter in module.named_parameters()
     }
-
-
-def _follow(module: nn.Module, raw: str, wrappers: _Wrappers) -> str:
-    kept: list[str] = []
-    segments = raw.split(".")
-    current: nn.Module | None = module
-    position = 0
-    while position < len(segments) - 1 and current is not None:
-        segment = segments[position]
-        attribute = _wrapped_attribute(current, wrappers)
-        if attribute is None:
-            kept.append(segment)
-            position += 1
-            current = current._modules.get(segment)
-        elif segment == attribute or not _is_own(current, segment):
-            # Some wrappers strip their own segment from state dicts: then none is consumed.
-            position += segment == attribute
-            current = current._modules[attribute]
-        else:
-            break
-    return ".".join(kept + segments[position:])
 
 
 def _loaded_wrappers() -> _Wrappers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -103,6 +103,20 @@ def _plan_whole(
     )
 
 
+class _Ids(list[Any]):
+    """A list that knows its members: torch asks it once per state tensor whether one is there."""
+
+    def __init__(self, ids: Iterable[Any] = ()) -> None:
+        super().__init__(ids)
+        self._members = frozenset(self)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._members
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+
 class _OptimizerRestore:
     """The targets of one optimizer and the last step that hands them over."""
 
@@ -161,7 +175,7 @@ class _OptimizerRestore:
 
     def _group(self, saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
         """The saved options, in their order, with the live members."""
-        group = {**saved, "params": list(now["params"])}
+        group = {**saved, "params": _Ids(now["params"])}
         if "param_names" in now:
             group["param_names"] = list(now["param_names"])
         elif "param_names" in saved:
