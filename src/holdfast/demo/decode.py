@@ -11,7 +11,8 @@ from torch import Tensor
 from holdfast.demo.model import TranslationTransformer
 from holdfast.demo.vocab import BOS, EOS, PAD
 
-LENGTH_EXTRA = 10
+_LENGTH_FACTOR = 1.5
+_LENGTH_EXTRA = 8
 
 
 def greedy_search(
@@ -19,22 +20,23 @@ def greedy_search(
 ) -> list[list[int]]:
     """The most probable token at each place.
 
-    source: [B, S] ids, right-padded. length_max: most target tokens, by default twice the source
-    and ten more. Returns B lists of ids without <s> and </s>. The model must be in evaluation mode.
+    source: [B, S] ids, right-padded. length_max: most target tokens; by default half as many again
+    as a sentence's own source and eight more, so that its neighbours in the batch play no part.
+    Returns B lists of ids without <s> and </s>. The model must be in evaluation mode.
     """
-    limit = _limit(model, source, length_max)
+    limits = _limits(model, source, length_max)
     with torch.inference_mode():
         state = model.start(source)
         token = source.new_full((source.shape[0],), BOS)
         done = torch.zeros_like(token, dtype=torch.bool)
         columns: list[Tensor] = []
-        for _ in range(limit):
+        for length in range(1, int(limits.max()) + 1):
             logits, state = model.decode_step(token, state)
             logits[:, PAD] = -torch.inf
             logits[:, BOS] = -torch.inf
             token = logits.argmax(dim=1).masked_fill(done, PAD)
             columns.append(token)
-            done |= token == EOS
+            done |= (token == EOS) | (length >= limits)
             if bool(done.all()):
                 break
     return _lists(torch.stack(columns, dim=1)) if columns else [[] for _ in source]
@@ -52,28 +54,28 @@ def beam_search(
 
     A hypothesis scores its summed log-probability divided by its length (with </s>) to the power
     `length_penalty`; finished ones stay in the beam and keep their score. The search ends when all
-    kept hypotheses of all sentences are finished or at length_max. Otherwise as `greedy_search`,
-    to which beam_size=1 is equal.
+    kept hypotheses of all sentences are finished or at their length_max. Otherwise as
+    `greedy_search`, to which beam_size=1 is equal.
     """
-    limit = _limit(model, source, length_max)
+    limits = _limits(model, source, length_max)
     count = source.shape[0]
     with torch.inference_mode():
         rows = torch.arange(count).repeat_interleave(beam_size)
         state = model.start(source).select(rows)
-        beams = _Beams(count, beam_size, length_penalty)
-        for _ in range(limit):
+        beams = _Beams(limits, beam_size, length_penalty)
+        while not beams.finished:
             logits, state = model.decode_step(beams.last, state)
             state = state.select(beams.advance(logits.log_softmax(dim=1)))
-            if beams.finished:
-                break
     return _lists(beams.best())
 
 
 class _Beams:
     """The kept hypotheses: tokens [B*K, length], summed log-probabilities [B, K], lengths."""
 
-    def __init__(self, count: int, size: int, length_penalty: float) -> None:
-        self._count, self._size, self._penalty = count, size, length_penalty
+    def __init__(self, limits: Tensor, size: int, length_penalty: float) -> None:
+        count = len(limits)
+        self._limits, self._count, self._size = limits[:, None], count, size
+        self._penalty = length_penalty
         self._tokens = torch.full((count * size, 1), BOS)
         self._sums = torch.full((count, size), -torch.inf)
         self._sums[:, 0] = 0.0
@@ -104,7 +106,8 @@ class _Beams:
         rows = (parents + torch.arange(self._count)[:, None] * self._size).flatten()
         self._sums = sums.flatten(1).gather(1, chosen)
         self._lengths = lengths.gather(1, parents)
-        self._done = self._done.gather(1, parents) | (tokens == EOS)
+        ended = (tokens == EOS) | (self._lengths >= self._limits)
+        self._done = self._done.gather(1, parents) | ended
         self._tokens = torch.cat([self._tokens[rows], tokens.view(-1, 1)], dim=1)
         return rows
 
@@ -114,9 +117,13 @@ class _Beams:
         return self._tokens[top, 1:]
 
 
-def _limit(model: TranslationTransformer, source: Tensor, length_max: int | None) -> int:
-    wanted = 2 * source.shape[1] + LENGTH_EXTRA if length_max is None else length_max
-    return min(wanted, model.config.positions_max)
+def _limits(model: TranslationTransformer, source: Tensor, length_max: int | None) -> Tensor:
+    """The most tokens of each target, [B]."""
+    lengths = (source != PAD).sum(dim=1)
+    wanted = (_LENGTH_FACTOR * lengths).long() + _LENGTH_EXTRA
+    if length_max is not None:
+        wanted = torch.full_like(lengths, length_max)
+    return wanted.clamp(max=model.config.positions_max)
 
 
 def _lists(tokens: Tensor) -> list[list[int]]:

@@ -16,7 +16,7 @@ from holdfast.demo.plan import RunPlan
 from holdfast.demo.progress import ProgressView
 from holdfast.demo.report import print_checkpoints, print_verdict
 from holdfast.demo.sources import open_corpus
-from holdfast.demo.supervise import KillMoment, Witness, train_in_worker
+from holdfast.demo.supervise import KillMoment, Witness, start_worker, watch
 
 _KILL_SHARE = 0.5
 
@@ -64,11 +64,10 @@ def _train(console: Console, plan: RunPlan, plan_file: Path, *, kill: bool) -> W
     witness = Witness()
     moment = KillMoment(_KILL_SHARE * plan.budget_seconds, plan.save_every_seconds)
     with ProgressView(console, plan.budget_seconds) as view:
-        if train_in_worker(
-            plan_file, plan.threads, witness, view.show, kill=moment if kill else None
-        ):
+        first = start_worker(plan_file, plan.threads)
+        if watch(first, witness, view.show, kill=moment if kill else None):
             view.say(_obituary(witness))
-            train_in_worker(plan_file, plan.threads, witness, view.show)
+            watch(start_worker(plan_file, plan.threads), witness, view.show)
             view.say(_comparison(witness))
         elif kill:
             view.say("The run was over before there were two checkpoints: it was not killed.")
@@ -76,11 +75,9 @@ def _train(console: Console, plan: RunPlan, plan_file: Path, *, kill: bool) -> W
 
 
 def _obituary(witness: Witness) -> str:
-    assert witness.killed is not None
-    last = witness.saves[-1]
-    lost = witness.killed.step - last.step
+    reached, last = witness.losses.last_step, witness.saves[-1]
     return (
-        f"\nSIGKILL at step {witness.killed.step}, {lost} steps after the last checkpoint "
+        f"\nSIGKILL at step {reached}, {reached - last.step} steps after the last checkpoint "
         f"({last.name}).\nStarting the training process again.\n"
     )
 

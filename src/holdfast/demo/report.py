@@ -14,7 +14,7 @@ from holdfast import CheckpointManager
 from holdfast.demo.corpus import Corpus
 from holdfast.demo.judge import BEAM_SIZE, Candidate
 from holdfast.demo.training import FURTHER_METRIC, METRIC
-from holdfast.policy import plan_prune
+from holdfast.policy import best
 from holdfast.values import CheckpointInfo
 
 _SAMPLES = 6
@@ -27,31 +27,26 @@ def print_checkpoints(console: Console, manager: CheckpointManager, *, saved: in
     """
     now = time.time()
     infos = manager.checkpoints()
-    plan = plan_prune(infos, manager.retention, now=now, tracked=manager.config.tracked)
-    best = {
-        metric: path.name
-        for metric in (METRIC, FURTHER_METRIC)
-        if (path := manager.get_best_checkpoint(metric)) is not None
-    }
+    kept = _reasons_kept(manager, infos)
     table = Table(
-        title=f"Checkpoints: {saved} saved, {len(infos)} kept",
+        title=f"Checkpoints: {saved} saved, {len(infos)} kept (* best)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
     for heading in ("step", "epoch", "age", METRIC, FURTHER_METRIC, "size"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("saved", overflow="fold")
-    table.add_column("kept because", overflow="fold")
+    table.add_column("saved by", no_wrap=True)
+    table.add_column("kept as", overflow="fold")
     for info in infos:
         table.add_row(
             str(info.global_step),
             str(info.epoch),
             _age(now - info.time),
-            _metric(info, METRIC, best),
-            _metric(info, FURTHER_METRIC, best),
+            _metric(info, METRIC, kept[info.id]),
+            _metric(info, FURTHER_METRIC, kept[info.id]),
             f"{info.bytes / 1e6:.1f} MB",
-            Text(info.reason.text),
-            Text(plan.keep.get(info.id, "")),
+            info.reason.kind,
+            ", ".join(kept[info.id]),
         )
     console.print(table)
 
@@ -59,7 +54,7 @@ def print_checkpoints(console: Console, manager: CheckpointManager, *, saved: in
 def print_verdict(console: Console, candidates: Sequence[Candidate], corpus: Corpus) -> None:
     """Test scores of the best checkpoints, what to think of them, and some translations."""
     table = Table(
-        title=f"On the {len(corpus.test):,} test sentences",
+        title=f"On the {len(corpus.test):,} test sentences (± 95 % interval, bootstrap)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -97,12 +92,32 @@ def _print_samples(console: Console, candidate: Candidate, corpus: Corpus) -> No
     console.print(table)
 
 
-def _metric(info: CheckpointInfo, metric: str, best: dict[str, str]) -> str:
+def _reasons_kept(
+    manager: CheckpointManager, infos: Sequence[CheckpointInfo]
+) -> dict[str, list[str]]:
+    """Why rotation has left each checkpoint, by its id, in a few words."""
+    limit = manager.config.save_total_limit or len(infos)
+    newest = {info.id for info in infos[-limit:]}
+    reasons: dict[str, list[str]] = {
+        info.id: [f"newest {limit}"] if info.id in newest else [] for info in infos
+    }
+    for metric in manager.config.tracked:
+        winner = best(infos, metric.name, metric.mode)
+        if winner is not None:
+            reasons[winner.id].insert(0, _best_by(metric.name))
+    return reasons
+
+
+def _metric(info: CheckpointInfo, metric: str, reasons: Sequence[str]) -> str:
     value = info.metrics.get(metric)
     if value is None:
         return "-"
     shown = f"{value:.3f}" if metric == METRIC else f"{value:.1f}"
-    return f"* {shown}" if best.get(metric) == info.name else shown
+    return f"* {shown}" if _best_by(metric) in reasons else shown
+
+
+def _best_by(metric: str) -> str:
+    return f"best {metric}"
 
 
 def _age(seconds: float) -> str:

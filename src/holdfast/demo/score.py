@@ -25,15 +25,14 @@ _BATCH_SENTENCES = 128
 
 @dataclass(frozen=True)
 class Score:
-    """A score of a whole test set. low, high: the 95 % interval by bootstrap resampling."""
+    """A score of a whole test set. half_width: of its 95 % interval, by bootstrap resampling."""
 
     value: float
-    low: float
-    high: float
+    half_width: float
     signature: str
 
     def __str__(self) -> str:
-        return f"{self.value:.1f} (95 % {self.low:.1f}-{self.high:.1f})"
+        return f"{self.value:.1f} ± {self.half_width:.1f}"
 
 
 def bleu(translations: Sequence[str], references: Sequence[str]) -> float:
@@ -81,5 +80,4 @@ def _with_interval(
     metric: BLEU | CHRF, translations: Sequence[str], references: Sequence[str]
 ) -> Score:
     found = metric.corpus_score(list(translations), [list(references)], n_bootstrap=_RESAMPLES)
-    middle, half = found._mean, found._ci
-    return Score(found.score, middle - half, middle + half, str(metric.get_signature()))
+    return Score(found.score, found._ci, str(metric.get_signature()))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from holdfast.demo.events import Event, Finished, Saved, Started, Stepped, read_event
-from holdfast.demo.worker import start_worker
+from holdfast.demo.events import Event, Finished, Saved, Stepped, read_event
 from holdfast.errors import HoldfastError
 
-_STEPS_AFTER_SAVE = 3
 _CHECKPOINTS_BEFORE_KILL = 2
+_STEPS_AFTER_SAVE = 3
+_SHARE_OF_INTERVAL = 0.4
 
 
 @dataclass
@@ -39,11 +42,14 @@ class Losses:
 
 @dataclass
 class KillMoment:
-    """When to kill: past `after_seconds` of training, with two checkpoints, well after a save."""
+    """When to kill: past `after_seconds` of training, with two checkpoints, well after a save.
+
+    A machine too slow to make a few steps between two saves is killed after any step.
+    """
 
     after_seconds: float
     save_every_seconds: float
-    saves: int = 0
+    _saves: int = 0
     _saved_step: int = 0
     _saved_seconds: float = 0.0
     _seconds: float = 0.0
@@ -51,30 +57,25 @@ class KillMoment:
     def reached(self, event: Event) -> bool:
         """Take in an event; whether this is the moment."""
         if isinstance(event, Saved):
-            self.saves += 1
+            self._saves += 1
             self._saved_step, self._saved_seconds = event.step, self._seconds
         if not isinstance(event, Stepped):
             return False
         self._seconds = event.seconds
-        return (
-            event.seconds >= self.after_seconds
-            and self.saves >= _CHECKPOINTS_BEFORE_KILL
-            and event.step >= self._saved_step + _STEPS_AFTER_SAVE
-            and event.seconds >= self._saved_seconds + 0.4 * self.save_every_seconds
+        if event.seconds < self.after_seconds or self._saves < _CHECKPOINTS_BEFORE_KILL:
+            return False
+        return event.seconds >= self.after_seconds + 2 * self.save_every_seconds or (
+            event.step >= self._saved_step + _STEPS_AFTER_SAVE
+            and event.seconds >= self._saved_seconds + _SHARE_OF_INTERVAL * self.save_every_seconds
         )
 
 
 @dataclass
 class Witness:
-    """What was seen of the training processes, for the report.
-
-    killed: the last step of the killed one, None if none was. resumed: where the next one stood.
-    """
+    """What was seen of the training processes, for the report."""
 
     losses: Losses = field(default_factory=Losses)
     saves: list[Saved] = field(default_factory=list)
-    killed: Stepped | None = None
-    resumed: Started | None = None
     finished: bool = False
 
     def see(self, event: Event) -> None:
@@ -83,43 +84,57 @@ class Witness:
             self.losses.add(event.step, event.loss)
         elif isinstance(event, Saved):
             self.saves.append(event)
-        elif isinstance(event, Started) and not event.fresh:
-            self.resumed = event
         elif isinstance(event, Finished):
             self.finished = True
 
 
-def train_in_worker(
-    plan_file: Path,
-    threads: int,
+def start_worker(plan_file: Path, threads: int) -> subprocess.Popen[str]:
+    """Start a worker with its standard output as a pipe of text lines.
+
+    Passive waiting matters where cores are shared: threads that spin for work which others are
+    computing have been seen to make a step ten times slower.
+    """
+    count = str(threads)
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": count,
+        "MKL_NUM_THREADS": count,
+        "PYTHONIOENCODING": "utf-8",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "holdfast.demo.worker", str(plan_file)],
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def watch(
+    process: subprocess.Popen[str],
     witness: Witness,
     show: Callable[[Event | str], None],
     *,
     kill: KillMoment | None = None,
 ) -> bool:
-    """Run one training process to its end, or to the moment of the kill; True if it was killed.
+    """Follow a training process to its end, or to the moment of the kill; True if it was killed.
 
     show: called with every event, and with every line that is none. Raises HoldfastError if the
     process ends otherwise than by finishing or by our kill; it never outlives this call.
     """
-    process = start_worker(plan_file, threads)
     killed = False
     try:
-        assert process.stdout is not None
-        for line in process.stdout:
+        for line in process.stdout or ():
             event = read_event(line)
-            if event is None:
-                if not killed:
-                    show(line.rstrip("\n"))
+            if event is not None:
+                witness.see(event)
+            if killed:  # what the pipe still held: it happened, but it comes too late to show
                 continue
-            witness.see(event)
-            if not killed:
-                show(event)
-            if kill is not None and not killed and kill.reached(event):
+            show(line.rstrip("\n") if event is None else event)
+            if kill is not None and event is not None and kill.reached(event):
                 process.kill()
                 killed = True
-            if killed and isinstance(event, Stepped):
-                witness.killed = event
         status = process.wait()
     finally:
         process.kill()
@@ -129,8 +144,6 @@ def train_in_worker(
     if not killed and (status != 0 or not witness.finished):
         raise HoldfastError(
             f"The training process ended with status {status}",
-            where=str(plan_file),
-            fix="its own message stands above; `python -m holdfast.demo.worker` with this plan "
-            "goes on from the last checkpoint",
+            fix="its own message stands above; start the demo again in a new folder",
         )
     return killed

@@ -101,6 +101,7 @@ class TrainingRun:
         """Resume, train until the time budget is used up, and save a last time."""
         report = self.manager.resume(verbose=False)
         self._step = report.global_step
+        self._saved_step = -1 if report.fresh else self._step
         self._emit(
             Started(
                 fresh=report.fresh,
@@ -115,7 +116,7 @@ class TrainingRun:
         self._clock.start()
         while not self._clock.over:
             self._train_epoch()
-        if self._saved_step != self._step:  # not when the budget of a finished run is used up
+        if self._saved_step != self._step:
             self._save(SaveReason("end", "the time budget is used up"), self._evaluate())
         self._emit(Finished(self._step, self._clock.seconds))
 

@@ -6,8 +6,6 @@ any moment. Progress goes to standard output as events.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,29 +15,6 @@ from holdfast.demo.events import emit
 from holdfast.demo.plan import RunPlan
 from holdfast.demo.training import TrainingRun
 from holdfast.errors import HoldfastError
-
-
-def start_worker(plan_file: Path, threads: int) -> subprocess.Popen[str]:
-    """Start a worker with its standard output as a pipe of text lines.
-
-    Passive waiting matters where cores are shared: threads that spin for work which others are
-    computing have been seen to make a step ten times slower.
-    """
-    count = str(threads)
-    environment = {
-        **os.environ,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "PYTHONIOENCODING": "utf-8",
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "holdfast.demo.worker", str(plan_file)],
-        stdout=subprocess.PIPE,
-        env=environment,
-        text=True,
-        encoding="utf-8",
-    )
 
 
 def main(arguments: list[str]) -> int:
