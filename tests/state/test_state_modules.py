@@ -252,5 +252,8 @@ def test_a_component_of_another_kind_is_a_problem() -> None:
     """A module is not loaded from an optimizer's component, nor from a tree that is none."""
     record = StoredComponent("model", "optimizer", {}, {})
     assert [problem.kind for problem in plan_module(record, small_model()).problems] == ["kind"]
-    with pytest.raises(FormatError, match="not that of a module"):
-        plan_module(StoredComponent("model", "module", [1], {}), small_model())
+    tree: Any = {"extra": {}, "versions": {}}
+    for damaged, aliases in (([1], {}), ({**tree, "versions": {"": 1}}, {}), (tree, {"a": "b"})):
+        record = StoredComponent("model", "module", damaged, {}, aliases)
+        with pytest.raises(FormatError, match="not that of a module"):
+            plan_module(record, small_model())

@@ -314,11 +314,34 @@ def test_wrapped_models_share_optimizer_checkpoints_with_plain_ones() -> None:
 
 
 def test_a_component_of_another_kind_is_refused() -> None:
-    """An optimizer is not loaded from a module's component, nor from damaged groups."""
+    """An optimizer is not loaded from a module's component."""
     model, optimizer = trained(OPTIMIZERS["sgd"])
     names: dict[Tensor, str] = parameter_names(model)
     record = StoredComponent("optimizer", "module", {}, {})
     assert [p.kind for p in plan_optimizer(record, optimizer, names).problems] == ["kind"]
-    tree: Any = {"state_dict": {"state": {}, "param_groups": [{"params": [0]}]}, "parameters": [[]]}
-    with pytest.raises(FormatError, match="groups"):
-        plan_optimizer(StoredComponent("optimizer", "optimizer", tree, {}), optimizer, names)
+
+
+ROW = ["a", [2], "torch.float32"]
+GROUP = {"params": [0]}
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        [1],
+        {"parameters": []},
+        {"state_dict": {"state": {}, "param_groups": [GROUP]}, "parameters": [[]]},
+        {"state_dict": {"state": {}, "param_groups": [GROUP]}, "parameters": [[["a"]]]},
+        {"state_dict": {"state": {}, "param_groups": [GROUP]}, "parameters": [[[3, *ROW[1:]]]]},
+        {"state_dict": {"state": [], "param_groups": [GROUP]}, "parameters": [[ROW]]},
+        {"state_dict": {"state": {}, "param_groups": [{"params": [[]]}]}, "parameters": [[ROW]]},
+        {"state_dict": {"state": {}, "param_groups": 3}, "parameters": [[ROW]]},
+        {"state_dict": 3, "parameters": [[ROW]]},
+    ],
+)
+def test_damaged_optimizer_trees_are_refused(tree: Any) -> None:
+    """A tree that is not an optimizer's is found when planning."""
+    model, optimizer = trained(OPTIMIZERS["sgd"])
+    record = StoredComponent("optimizer", "optimizer", tree, {})
+    with pytest.raises(FormatError, match="optimizer"):
+        plan_optimizer(record, optimizer, parameter_names(model))

@@ -107,9 +107,11 @@ def saved_groups(tree: Mapping[str, Any], where: str) -> list[list[Member]]:
     Raises FormatError if the two do not fit each other.
     """
     try:
+        if not isinstance(tree["state_dict"]["state"], dict):
+            raise TypeError("the state is not a dict")
         return [
             [
-                Member(number, index, name, tuple(shape), dtype)
+                Member(number, _hashable(index), _text_or_none(name), tuple(shape), str(dtype))
                 for index, (name, shape, dtype) in zip(packed["params"], rows, strict=True)
             ]
             for number, (packed, rows) in enumerate(
@@ -120,6 +122,17 @@ def saved_groups(tree: Mapping[str, Any], where: str) -> list[list[Member]]:
         raise FormatError(
             "The saved parameter groups are not described as they should be", where=where
         ) from error
+
+
+def _hashable(index: Any) -> Any:
+    hash(index)
+    return index
+
+
+def _text_or_none(name: object) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError("a parameter's name is not text")
+    return name
 
 
 def match_groups(

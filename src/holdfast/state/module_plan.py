@@ -80,7 +80,9 @@ def _parts(stored: StoredComponent, value: object) -> tuple[dict[str, Any], dict
     if isinstance(value, dict):
         extra, versions = value.get("extra"), value.get("versions")
         if isinstance(extra, dict) and isinstance(versions, dict):
-            return extra, versions
+            local = all(isinstance(metadata, dict) for metadata in versions.values())
+            if local and all(name in stored.tensors for name in stored.aliases.values()):
+                return extra, versions
     raise FormatError("The state tree is not that of a module", where=stored.name)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from holdfast.codec import Codec
+from holdfast.errors import FormatError
 from holdfast.state._groups import (
     GroupMatch,
     is_torch_layout,
@@ -59,7 +60,9 @@ def plan_optimizer(
     codec = codec or torch_codec()
     tree = outline(stored, codec)
     current = optimizer.state_dict()
-    if not isinstance(tree.value, dict) or "parameters" not in tree.value:
+    if not isinstance(tree.value, dict) or "state_dict" not in tree.value:
+        raise FormatError("The state tree is not that of an optimizer", where=stored.name)
+    if "parameters" not in tree.value:
         return _plan_whole(stored, optimizer, tree, codec)
     saved = saved_groups(tree.value, stored.name)
     if not is_torch_layout(current, optimizer):
