@@ -22,6 +22,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)   ## train, kill, resume, choose and report, in about five minutes
 	$(BIN)/holdfast demo $(DEMO)
 
+test: export OMP_NUM_THREADS = 1
 test: $(READY)   ## lint, types, layers and every test, in under ten minutes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST)
 
