@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from holdfast.errors import printable
+
 Status: TypeAlias = Literal["restored", "absent", "mismatch", "agrees", "skipped", "note"]
 
 _MARKS: dict[Status, str] = {
@@ -28,7 +30,8 @@ class Line:
 
     def __str__(self) -> str:
         tail = f"  {self.detail}" if self.detail else ""
-        return f"  {_MARKS[self.status]} {self.item:<16} {self.status:<9}{tail}".rstrip()
+        line = f"  {_MARKS[self.status]} {self.item:<16} {self.status:<9}{tail}".rstrip()
+        return printable(line)
 
 
 def render(heading: str, lines: Sequence[Line], passed_over: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import CheckpointNotFoundError
+from holdfast.errors import CheckpointNotFoundError, naming
 from holdfast.manifest import iso_time
 from holdfast.session.agreement import counter_lines
 from holdfast.session.checklist import Line
@@ -83,18 +83,19 @@ def load_from(
     components: Collection[str] | None = None,
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
-    restored = restore_session(
-        source,
-        objects,
-        with_optimizer=with_optimizer,
-        with_rng=with_rng,
-        strict=strict,
-        components=components,
-    )
+    with naming(source.place):
+        restored = restore_session(
+            source,
+            objects,
+            with_optimizer=with_optimizer,
+            with_rng=with_rng,
+            strict=strict,
+            components=components,
+        )
     values = _values(source, restored)
 
     def read(component: str) -> Any:
-        with open_source(path) as again:
+        with open_source(path) as again, naming(again.place):
             return read_component(again, component)
 
     return Loaded(

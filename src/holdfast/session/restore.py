@@ -14,10 +14,12 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from holdfast.errors import HoldfastError, LoadError
+from holdfast.errors import HoldfastError, InterruptedLoadError, LoadError
 from holdfast.session.checklist import Line, Status
 from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.run_record import checked_run_record
 from holdfast.session.source import CheckpointSource
 from holdfast.state import (
     RestorePlan,
@@ -69,10 +71,10 @@ def restore_session(
     if run_plan is not None:
         source.fill(RUN, run_plan.targets)
         run_plan.finish()
+    run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
-    run_state = run_plan.value if run_plan is not None else None
     return Restored(
-        run_state if isinstance(run_state, dict) else {},
+        run_state,
         tuple(_lines(source, live, wanted, plans, with_rng=with_rng)),
     )
 
@@ -97,7 +99,8 @@ def _plan(
         return plan_module(stored, value, strict=strict)
     if isinstance(value, Optimizer):
         return plan_optimizer(stored, value, objects.parameter_names())
-    return plan_object(stored, value)
+    # A loader's state_dict may start its workers: too much for a copy to go back to.
+    return plan_object(stored, value, reversible=not isinstance(value, DataLoader))
 
 
 def _require_model(
@@ -129,7 +132,8 @@ def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
             if isinstance(error, HoldfastError) or not isinstance(error, Exception):
                 raise
             rest = f"; not put back to what it was: {', '.join(stuck)}" if stuck else ""
-            raise LoadError(
+            touched = stuck or any(plan.live for plan in done)
+            raise (InterruptedLoadError if touched else LoadError)(
                 f"The {plan.component} refused its saved state: {error}{rest}",
                 where=source.place,
                 fix="give it the construction it had when it was saved, or leave it out",
