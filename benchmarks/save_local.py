@@ -13,7 +13,6 @@ import argparse
 import json
 import mmap
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
+import torch.distributed.checkpoint.state_dict_saver
 from safetensors.torch import save_file
 
 from holdfast.engine.tensor_writer import write_tensor_file
@@ -123,7 +122,9 @@ def dcp_way(tensors: Tensors) -> Way:
     def way(folder: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dcp.save(dict(tensors), checkpoint_id=folder / "dcp", no_dist=True)
+            torch.distributed.checkpoint.state_dict_saver.save(
+                dict(tensors), checkpoint_id=folder / "dcp", no_dist=True
+            )
 
     return way
 
@@ -184,6 +185,11 @@ def peak_mib(place: Path, size: int) -> float:
     return float(done.stdout)
 
 
+def _peak_kib() -> int:
+    """Peak resident memory; ru_maxrss would be inherited from the process that started us."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+
+
 def print_peak(place: Path, size: int) -> None:
     """Measure in this process; see `peak_mib`."""
     half = torch.ones(size // 8)
@@ -192,9 +198,9 @@ def print_peak(place: Path, size: int) -> None:
     folder = Path(tempfile.mkdtemp(dir=place))
     try:
         holdfast_way({"small": torch.ones(4, 4).t()})(folder / "warm")
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = _peak_kib()
         holdfast_way(tensors)(folder / "run")
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print((_peak_kib() - before) / 1024)
     finally:
         shutil.rmtree(folder)
 
