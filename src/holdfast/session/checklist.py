@@ -28,13 +28,14 @@ class Line:
     status: Status
     detail: str = ""
 
-    def __str__(self) -> str:
+    def padded(self, width: int) -> str:
+        """The line with its part in a column of `width` characters."""
         tail = f"  {self.detail}" if self.detail else ""
-        line = f"  {_MARKS[self.status]} {self.item:<16} {self.status:<9}{tail}".rstrip()
-        return printable(line)
+        return f"  {_MARKS[self.status]} {self.item:<{width}} {self.status:<9}{tail}".rstrip()
 
 
 def render(heading: str, lines: Sequence[Line], passed_over: Sequence[str]) -> str:
     """The checklist as text for people."""
     skipped = [f"  ! passed over {reason}" for reason in passed_over]
-    return "\n".join([heading, *skipped, *(str(line) for line in lines)])
+    width = max((len(line.item) for line in lines), default=0)
+    return "\n".join([heading, *skipped, *(line.padded(width) for line in lines)])
