@@ -37,7 +37,7 @@ from torch.utils.data import Dataset
 
 from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader
 
-EPOCHS = 10
+EPOCHS = 6
 SAVE_EVERY_STEPS = 3
 SEED = 2024
 
@@ -84,7 +84,7 @@ class Run:
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.01, weight_decay=0.1)
         self.scheduler = torch.optim.lr_scheduler.MultiStepLR(
-            self.optimizer, milestones=[20, 50, 50, 90], gamma=0.5
+            self.optimizer, milestones=[15, 40, 40, 60], gamma=0.5
         )
         self.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=7)
         self.generator = np.random.default_rng(SEED)
