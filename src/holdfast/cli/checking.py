@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.listing import printable
 from holdfast.engine.checkpoint_files import open_files
-from holdfast.errors import CheckpointNotFoundError, LoadError
+from holdfast.errors import CheckpointNotFoundError, LoadError, printable
 from holdfast.manifest import MANIFEST_FILE, is_checkpoint_name
 from holdfast.storage import LocalRun
 

@@ -44,8 +44,9 @@ class CheckpointFiles:
             if record is None:
                 raise FormatError("The manifest lists no state.json", where=self.place)
             data = read_proven(self.opened, STATE_FILE, record, max_bytes=MAX_BYTES)
-            self._state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
-            self._check_agreement(self._state)
+            state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
+            self._check_agreement(state)
+            self._state = state
         return self._state
 
     def tensor_file(self, file: str) -> TensorFile:
