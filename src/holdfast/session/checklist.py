@@ -30,8 +30,9 @@ class Line:
 
     def padded(self, width: int) -> str:
         """The line with its part in a column of `width` characters."""
-        tail = f"  {self.detail}" if self.detail else ""
-        return f"  {_MARKS[self.status]} {self.item:<{width}} {self.status:<9}{tail}".rstrip()
+        tail = f"  {printable(self.detail)}" if self.detail else ""
+        item = printable(self.item)
+        return f"  {_MARKS[self.status]} {item:<{width}} {self.status:<9}{tail}".rstrip()
 
 
 def render(heading: str, lines: Sequence[Line], passed_over: Sequence[str]) -> str:
