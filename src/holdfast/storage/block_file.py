@@ -26,9 +26,9 @@ from holdfast.errors import SaveError
 from holdfast.storage.durable import create, flush, saving, write_at
 from holdfast.storage.protocol import Block, Progress
 
-JOB_BYTES = 4 << 20
+JOB_BYTES = 8 << 20
 DIRECT_MIN_BYTES = 32 << 20
-_DIRECT_THREADS = 3
+_DIRECT_THREADS = 2
 _ALIGNMENT = 4096
 _SEGMENTS_MAX = 256
 _NOT_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
@@ -97,7 +97,8 @@ def _run(
             for job in _fill(sink, blocks):
                 begun += job.filled
                 pending.append((job.filled, pool.submit(job.write)))
-                settle(sink.threads)
+                # One more than can be written, so that no thread waits for the next to be filled.
+                settle(sink.threads + 1)
             if begun != total_bytes:
                 raise _wrong_total(path, begun, total_bytes)
             settle(0)
