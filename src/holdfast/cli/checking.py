@@ -54,4 +54,4 @@ def _damage(run: LocalRun, name: str) -> list[str]:
         with open_files(run, name) as files:
             return files.damage()
     except LoadError as error:
-        return [error.what]
+        return [f"{error.what} [{error.where}]"]

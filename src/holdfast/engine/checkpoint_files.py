@@ -71,7 +71,9 @@ class CheckpointFiles:
                     damage = find_file_damage(self.opened, file, record, progress=progress)
                     found += [] if damage is None else [str(damage)]
             except LoadError as error:
-                found.append(f"{file}: {error.what}")
+                found.append(f"{self._file_of(error) or file}: {error.what}")
+        # What is wrong with state.json comes up again for every file it describes.
+        found = list(dict.fromkeys(found))
         known = {MANIFEST_FILE, *self.manifest.files}
         found += [
             f"{file}: not part of the checkpoint"
@@ -94,6 +96,11 @@ class CheckpointFiles:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _file_of(self, error: LoadError) -> str:
+        """The file an error is about, empty if it is about none."""
+        where = error.where or ""
+        return where.removeprefix(f"{self.place}/") if where.startswith(f"{self.place}/") else ""
 
     def _check_agreement(self, state: StateFile) -> None:
         """The manifest and state.json must speak of the same components."""
