@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-QUICK = {"save_local": ["--size", "256", "--repeats", "3"], "load_local": ["--size", "256", "--repeats", "3"]}
+_SMALL = ["--size", "256", "--repeats", "3"]
+QUICK = {"save_local": _SMALL, "load_local": _SMALL}
 
 
 def main() -> int:

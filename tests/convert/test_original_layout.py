@@ -166,8 +166,9 @@ def hostile(folder: Path, case: str) -> Path:
         with zipfile.ZipFile(path) as source:
             members = {info.filename: source.read(info) for info in source.infolist()}
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
-            for name, data in members.items():
-                target.writestr(name, data + b"\0" * (64 << 20) if "data/0" in name else data)
+            for name, content in members.items():
+                zeros = b"\0" * (64 << 20) if "data/0" in name else b""
+                target.writestr(name, content + zeros)
     return path
 
 

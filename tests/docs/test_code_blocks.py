@@ -37,12 +37,13 @@ def surroundings() -> dict[str, Any]:
     optimizer = torch.optim.AdamW(model.parameters())
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
     data = [(torch.randn(4), torch.randn(2)) for _ in range(8)]
-    loader = ResumableLoader(data, batch_size=4, shuffle=True, seed=0)  # type: ignore[arg-type]
+    loader = ResumableLoader(data, batch_size=4, shuffle=True, seed=0)
 
     def train_one_epoch(*_: object) -> None:
         for features, targets in loader:
             optimizer.zero_grad()
-            nn.functional.mse_loss(model(features), targets).backward()
+            loss: Any = nn.functional.mse_loss(model(features), targets)
+            loss.backward()
             optimizer.step()
             scheduler.step()
 

@@ -24,9 +24,6 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         plan = RunPlan.read(Path(arguments[0]))
-        # Adam's averages of words not met for some 300 steps become denormal numbers, which take
-        # ten times as long. Threads inherit the setting, so it comes before the first of them.
-        torch.set_flush_denormal(True)
         torch.set_num_threads(plan.threads)
         TrainingRun(plan, emit).train()
     except HoldfastError as error:
@@ -36,4 +33,7 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Adam's averages of words not met for some 300 steps become denormal numbers, which take ten
+    # times as long. The setting is the process's, and threads inherit it from before their start.
+    torch.set_flush_denormal(True)
     sys.exit(main(sys.argv[1:]))
