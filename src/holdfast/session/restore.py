@@ -83,7 +83,7 @@ def restore_session(
     everything = [*plans.values(), *([run_plan] if run_plan else [])]
     _require_model(source, wanted, plans)
     raise_problems(everything)
-    source.verify([plan.component for plan in everything])
+    _prove(source, everything)
     if run_plan is not None:
         source.fill(RUN, run_plan.targets)
         run_plan.finish()
@@ -127,41 +127,75 @@ def _require_model(
         )
 
 
+def _prove(source: CheckpointSource, plans: list[RestorePlan]) -> None:
+    """What is left to prove once every byte is: that it fits the memory it is to go to."""
+    source.verify([plan.component for plan in plans])
+    for plan in plans:
+        source.check(plan.component, plan.targets)
+    for plan in plans:
+        if plan.proven_by:
+            source.fill(plan.component, {name: plan.targets[name] for name in plan.proven_by})
+            plan.prove()
+
+
 def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
     """Finish what goes through an object's own loader first, live memory next, RNG last.
 
-    If one refuses, those finished before it are put back as far as they can be.
+    If one refuses, those finished before it are put back as far as they can be; what cannot be is
+    named in an InterruptedLoadError, since the caller must not take it for untouched.
     """
     rank = {RNG: 2}
-    ordered = sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live)))
-    done: list[RestorePlan] = []
-    for plan in ordered:
-        done.append(plan)
+    begun: list[RestorePlan] = []
+    for plan in sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live))):
+        filled = False
         try:
             source.fill(plan.component, plan.targets)
+            filled = True
             plan.finish()
+            begun.append(plan)
         except BaseException as error:
-            stuck = _put_back(done)
-            if isinstance(error, HoldfastError) or not isinstance(error, Exception):
+            # Objects of ours, and reads that were refused, say no before they change anything.
+            untouched = isinstance(error, HoldfastError) and not (plan.live and filled)
+            if not untouched or plan.reversible:
+                begun.append(plan)
+            stuck = _put_back(begun)
+            failure = _failure(source, plan, error, stuck)
+            if failure is None:
                 raise
-            rest = f"; not put back to what it was: {', '.join(stuck)}" if stuck else ""
-            touched = stuck or any(plan.live for plan in done)
-            raise (InterruptedLoadError if touched else LoadError)(
-                f"The {plan.component} refused its saved state: {error}{rest}",
-                where=source.place,
-                fix="give it the construction it had when it was saved, or leave it out",
-            ) from error
+            raise failure from error
+
+
+def _failure(
+    source: CheckpointSource, plan: RestorePlan, error: BaseException, stuck: list[str]
+) -> LoadError | None:
+    """The error to raise in place of `error`, None where that says it all."""
+    if isinstance(error, InterruptedLoadError) or not isinstance(error, Exception):
+        return None
+    if isinstance(error, HoldfastError) and not stuck:
+        return None
+    reason = error.what if isinstance(error, HoldfastError) else error
+    what = f"The {plan.component} refused its saved state: {reason}"
+    if not stuck:
+        return LoadError(
+            what,
+            where=source.place,
+            fix="give it the construction it had when it was saved, or leave it out",
+        )
+    return InterruptedLoadError(
+        f"{what}; changed already and not put back to what it was: {', '.join(stuck)}",
+        where=source.place,
+        fix="load a checkpoint that fits before going on",
+    )
 
 
 def _put_back(plans: list[RestorePlan]) -> list[str]:
-    """Roll back what can be, the last first; return the components that refused even that."""
+    """Roll back what can be, the last first; return the components that stay changed."""
     stuck: list[str] = []
     for plan in reversed(plans):
-        if plan.reversible:
-            try:
-                plan.rollback()
-            except Exception:  # noqa: BLE001 (any object's own loader; the others must still go back)
-                stuck.append(plan.component)
+        try:
+            plan.rollback()
+        except Exception:  # noqa: BLE001 (any object's own loader; the others must still go back)
+            stuck.append(plan.component)
     return stuck
 
 
