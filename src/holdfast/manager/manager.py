@@ -22,7 +22,7 @@ from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.history import MetricsHistory
-from holdfast.manager.metrics import numeric_metrics, plain_metrics
+from holdfast.manager.metrics import numeric_metrics, plain_metrics, whole_number
 from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.timeline import Timeline
 from holdfast.policy import Metric, Retention, best, default_retention, plan_prune
@@ -97,17 +97,19 @@ class CheckpointManager:
         Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best.
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in every case.
+        Raises ConfigError, UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in
+        every case.
         """
         now = clock.time()
-        numbers = numeric_metrics(metrics)
-        self._history.add(epoch, step, plain_metrics(metrics), now=now)
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
+        numbers, plain = numeric_metrics(metrics), plain_metrics(metrics)
+        self._history.add(epoch, step, plain, now=now)
         catalog = read_catalog(self._run)
         if self.config.save_best_only and not self._is_best(numbers, catalog):
             return None
         reason = reason or self._default_reason(numbers)
         receipt = self._commit(
-            catalog, now, epoch, step, numbers, metrics, model_config, extra_state, reason
+            catalog, now, epoch, step, numbers, plain, model_config, extra_state, reason
         )
         self.prune(now=now)
         return self._path(receipt.name)
@@ -119,7 +121,7 @@ class CheckpointManager:
         epoch: int,
         step: int,
         numbers: Mapping[str, float],
-        metrics: Mapping[str, Any] | None,
+        metrics: Mapping[str, Any],
         model_config: object,
         extra_state: object,
         reason: SaveReason,
@@ -131,14 +133,14 @@ class CheckpointManager:
                 f"{infos[-1].global_step}, and this session did not resume from them; its own "
                 "count as newer. Call resume() first to go on, or use another checkpoint_dir",
                 HoldfastWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         branch, sequence = self._timeline.place(infos)
         config = plain_config(model_config)
         run_state = {
             "epoch": epoch,
             "global_step": step,
-            "metrics": plain_metrics(metrics),
+            "metrics": metrics,
             "best_metric": self.best_metric,
             "metrics_history": self._history.records,
             "model_config": config,
@@ -174,7 +176,7 @@ class CheckpointManager:
                 f"save_best_only is set but the metrics hold no number named {deciding.name!r} "
                 f"(there are: {', '.join(sorted(numbers)) or 'none'}); nothing was saved",
                 HoldfastWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
             return False
         winner = best(catalog.infos, deciding.name, deciding.mode)
