@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time as clock
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -28,13 +29,17 @@ from holdfast.manager.timeline import Timeline
 from holdfast.policy import Metric, Retention, best, default_retention, plan_prune
 from holdfast.session import (
     LiveObjects,
+    Only,
     ResumeReport,
+    Wanted,
     capture_session,
+    device_of,
     json_config,
     load_into,
     plain_config,
     resume_newest,
 )
+from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -240,30 +245,42 @@ class CheckpointManager:
         load_rng_state: bool = True,
         *,
         strict: bool = True,
+        components: Collection[str] | None = None,
+        only: Only | None = None,
+        map_location: str | torch.device | None = None,
+        cast: CastPolicy = "refuse",
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
         checkpoint_path: a checkpoint folder or an original `.pt` file; None takes the newest.
         load_optimizer: also optimizer, scheduler and scaler. load_rng_state: also random states.
-        strict: names, shapes and dtypes must agree; otherwise what fits is restored and the rest
-        is listed in the report under "report".
+        strict: names, shapes and dtypes must agree; otherwise what fits is restored and `report`
+        of the result lists the rest (shapes and dtypes must agree all the same).
+
+        For a part: components: names such as "model", "optimizer", "rng" or those of registered
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
+        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
+        function; alone it stands for components=["model"]. Neither changes the metrics history or
+        which checkpoint the session is taken to go on from.
+        map_location: the device for tensors that no live tensor stands ready for: those in the
+        state of other objects, in extra_state and in the state dicts of the result; the CPU by
+        default. Live tensors are filled where they are. cast: "floating" converts between floating
+        dtypes.
+
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
-        Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
-        has changed then.
+        Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
+        no live object has changed then; InterruptedLoadError says that some have.
         """
+        wanted = Wanted(
+            load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
+        )
         path = self._chosen(checkpoint_path)
         with self._progress("loading") as progress:
-            loaded = load_into(
-                path,
-                self.objects,
-                with_optimizer=load_optimizer,
-                with_rng=load_rng_state,
-                strict=strict,
-                progress=progress,
-            )
-        self._adopt(loaded.info, loaded.values)
-        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path)
+            loaded = load_into(path, self.objects, wanted, progress=progress)
+        if not wanted.partial:
+            self._adopt(loaded.info, loaded.values)
+        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path, loaded.lines)
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.
@@ -284,9 +301,8 @@ class CheckpointManager:
         """Go on from the newest checkpoint that verifies; a fresh start if there is none at all.
 
         Walks back over damaged checkpoints, with the reason for each in the report. strict: as in
-        `load`. verbose: print
-        the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
-        MismatchError if the newest sound one does not fit the live objects.
+        `load`. verbose: print the checklist. Raises NothingToResumeError if there are checkpoints
+        but none is usable, and MismatchError if the newest sound one does not fit the live objects.
         """
         with self._progress("resuming") as progress:
             report = resume_newest(self._run, self.objects, strict=strict, progress=progress)
