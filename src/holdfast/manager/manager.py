@@ -17,7 +17,7 @@ from typing_extensions import Self
 from holdfast.engine.catalog import Catalog, read_catalog
 from holdfast.engine.progress import Progress
 from holdfast.engine.provenance import gather_provenance
-from holdfast.engine.prune import carry_out, refresh_pointers
+from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
 from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
 from holdfast.manager.config import CheckpointConfig
@@ -189,11 +189,13 @@ class CheckpointManager:
     def prune(self, *, now: float | None = None) -> None:
         """Carry out the retention rule and refresh the pointers. `save` does this by itself."""
         catalog = read_catalog(self._run)
+        once, copied = without_copies(catalog.infos)
         plan = plan_prune(
-            catalog.infos,
+            once,
             self.retention,
             now=clock.time() if now is None else now,
             tracked=self.config.tracked,
+            protected=copied,
         )
         pruned = carry_out(self._run, plan, catalog)
         for name, problem in pruned.failed.items():
