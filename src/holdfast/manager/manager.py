@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time as clock
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -22,19 +23,23 @@ from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.history import MetricsHistory
-from holdfast.manager.metrics import numeric_metrics, plain_metrics
+from holdfast.manager.metrics import numeric_metrics, plain_metrics, whole_number
 from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.timeline import Timeline
 from holdfast.policy import Metric, Retention, best, default_retention, plan_prune
 from holdfast.session import (
     LiveObjects,
+    Only,
     ResumeReport,
+    Wanted,
     capture_session,
+    device_of,
     json_config,
     load_into,
     plain_config,
     resume_newest,
 )
+from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -97,17 +102,19 @@ class CheckpointManager:
         Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best.
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in every case.
+        Raises ConfigError, UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in
+        every case.
         """
         now = clock.time()
-        numbers = numeric_metrics(metrics)
-        self._history.add(epoch, step, plain_metrics(metrics), now=now)
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
+        numbers, plain = numeric_metrics(metrics), plain_metrics(metrics)
+        self._history.add(epoch, step, plain, now=now)
         catalog = read_catalog(self._run)
         if self.config.save_best_only and not self._is_best(numbers, catalog):
             return None
         reason = reason or self._default_reason(numbers)
         receipt = self._commit(
-            catalog, now, epoch, step, numbers, metrics, model_config, extra_state, reason
+            catalog, now, epoch, step, numbers, plain, model_config, extra_state, reason
         )
         self.prune(now=now)
         return self._path(receipt.name)
@@ -119,7 +126,7 @@ class CheckpointManager:
         epoch: int,
         step: int,
         numbers: Mapping[str, float],
-        metrics: Mapping[str, Any] | None,
+        metrics: Mapping[str, Any],
         model_config: object,
         extra_state: object,
         reason: SaveReason,
@@ -131,14 +138,14 @@ class CheckpointManager:
                 f"{infos[-1].global_step}, and this session did not resume from them; its own "
                 "count as newer. Call resume() first to go on, or use another checkpoint_dir",
                 HoldfastWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
         branch, sequence = self._timeline.place(infos)
         config = plain_config(model_config)
         run_state = {
             "epoch": epoch,
             "global_step": step,
-            "metrics": plain_metrics(metrics),
+            "metrics": metrics,
             "best_metric": self.best_metric,
             "metrics_history": self._history.records,
             "model_config": config,
@@ -174,7 +181,7 @@ class CheckpointManager:
                 f"save_best_only is set but the metrics hold no number named {deciding.name!r} "
                 f"(there are: {', '.join(sorted(numbers)) or 'none'}); nothing was saved",
                 HoldfastWarning,
-                stacklevel=4,
+                stacklevel=3,
             )
             return False
         winner = best(catalog.infos, deciding.name, deciding.mode)
@@ -240,30 +247,42 @@ class CheckpointManager:
         load_rng_state: bool = True,
         *,
         strict: bool = True,
+        components: Collection[str] | None = None,
+        only: Only | None = None,
+        map_location: str | torch.device | None = None,
+        cast: CastPolicy = "refuse",
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
         checkpoint_path: a checkpoint folder or an original `.pt` file; None takes the newest.
         load_optimizer: also optimizer, scheduler and scaler. load_rng_state: also random states.
-        strict: names, shapes and dtypes must agree; otherwise what fits is restored and the rest
-        is listed in the report under "report".
+        strict: names, shapes and dtypes must agree; otherwise what fits is restored and `report`
+        of the result lists the rest (shapes and dtypes must agree all the same).
+
+        For a part: components: names such as "model", "optimizer", "rng" or those of registered
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
+        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
+        function; alone it stands for components=["model"]. Neither changes the metrics history or
+        which checkpoint the session is taken to go on from.
+        map_location: the device for tensors that no live tensor stands ready for: those in the
+        state of other objects, in extra_state and in the state dicts of the result; the CPU by
+        default. Live tensors are filled where they are. cast: "floating" converts between floating
+        dtypes.
+
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
-        Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
-        has changed then.
+        Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
+        no live object has changed then; InterruptedLoadError says that some have.
         """
+        wanted = Wanted(
+            load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
+        )
         path = self._chosen(checkpoint_path)
         with self._progress("loading") as progress:
-            loaded = load_into(
-                path,
-                self.objects,
-                with_optimizer=load_optimizer,
-                with_rng=load_rng_state,
-                strict=strict,
-                progress=progress,
-            )
-        self._adopt(loaded.info, loaded.values)
-        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path)
+            loaded = load_into(path, self.objects, wanted, progress=progress)
+        if not wanted.partial:
+            self._adopt(loaded.info, loaded.values)
+        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path, loaded.lines)
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.
@@ -284,9 +303,8 @@ class CheckpointManager:
         """Go on from the newest checkpoint that verifies; a fresh start if there is none at all.
 
         Walks back over damaged checkpoints, with the reason for each in the report. strict: as in
-        `load`. verbose: print
-        the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
-        MismatchError if the newest sound one does not fit the live objects.
+        `load`. verbose: print the checklist. Raises NothingToResumeError if there are checkpoints
+        but none is usable, and MismatchError if the newest sound one does not fit the live objects.
         """
         with self._progress("resuming") as progress:
             report = resume_newest(self._run, self.objects, strict=strict, progress=progress)

@@ -60,6 +60,10 @@ class FolderSource:
         """Prove every byte of these components. Raises DamagedError naming file and tensor."""
         self._checkpoint.verify(components)
 
+    def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Prove that every target can take its tensor; touches none. Raises MismatchError."""
+        self._checkpoint.check(component, targets)
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Write stored tensors into the targets, hashed again on the way."""
         self._checkpoint.fill(component, targets)

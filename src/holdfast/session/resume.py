@@ -21,6 +21,7 @@ from holdfast.session.folder import FolderSource
 from holdfast.session.load import load_from, load_into
 from holdfast.session.objects import LiveObjects
 from holdfast.session.report import ResumeReport
+from holdfast.session.wanted import Wanted
 from holdfast.storage.protocol import RunStorage
 
 
@@ -42,7 +43,7 @@ def resume_newest(
     for entry in reversed(catalog.entries):
         try:
             with FolderSource.open(run, entry.name, progress) as source:
-                loaded = load_from(source, Path(source.place), objects, strict=strict)
+                loaded = load_from(source, Path(source.place), objects, Wanted(strict=strict))
         except (DamagedError, FormatError, InterruptedLoadError) as error:
             passed_over.append(f"{entry.name}: {error}")
             continue
