@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, NewerFormatError
 from holdfast.jsontext import Json, dump, parse_object
 
 FORMAT = "holdfast-state"
@@ -81,8 +81,10 @@ def render_state(state: StateFile) -> bytes:
 def parse_state(data: bytes, *, where: str) -> StateFile:
     """Check and read a `state.json`. Raises FormatError naming the entry that breaks a rule."""
     document = parse_object(data, where=where)
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
-        raise FormatError(
+    version = document.get("version")
+    if document.get("format") != FORMAT or version != VERSION:
+        newer = type(version) is int and version > VERSION
+        raise (NewerFormatError if newer else FormatError)(
             f"Not a {FORMAT} document of version {VERSION}",
             where=where,
             fix="install a newer holdfast if a newer one wrote it",

@@ -100,6 +100,7 @@ def load_from(
     return Loaded(
         info=source.info,
         values=values,
+        run_state=restored.run_state,
         lines=(*restored.lines, *_record_lines(objects, values)),
         components=tuple(source.components()),
         read=read,
@@ -113,6 +114,13 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     info = source.info
     if info is None:
         return values | {"timestamp": restored.run_state.get("timestamp")}
+    # What was measured later stands in the manifest only.
+    late = {name: value for name, value in info.metrics.items() if name not in values["metrics"]}
+    if late:
+        values["metrics"] = {**values["metrics"], **late}
+        values["metrics_history"].append(
+            {"epoch": info.epoch, "global_step": info.global_step, "metrics": late}
+        )
     return values | {
         "epoch": info.epoch,
         "global_step": info.global_step,
