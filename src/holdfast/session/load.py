@@ -101,7 +101,7 @@ def load_from(
         info=source.info,
         values=values,
         run_state=restored.run_state,
-        lines=(*restored.lines, *_record_lines(objects, values)),
+        lines=(*restored.lines, *_record_lines(source, objects, values)),
         components=tuple(source.components()),
         read=read,
     )
@@ -128,6 +128,12 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     }
 
 
-def _record_lines(objects: LiveObjects, values: Mapping[str, Any]) -> list[Line]:
+def _record_lines(
+    source: CheckpointSource, objects: LiveObjects, values: Mapping[str, Any]
+) -> list[Line]:
+    notes = []
+    if source.info is not None and source.info.reason.kind == "exception":
+        why = f"saved while training broke off ({source.info.reason.text}): the batch in progress"
+        notes.append(Line("moment", "note", f"{why} is not repeated"))
     history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
-    return [history, *counter_lines(objects, values["epoch"], values["global_step"])]
+    return [*notes, history, *counter_lines(objects, values["epoch"], values["global_step"])]
