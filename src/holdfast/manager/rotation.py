@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -138,6 +139,8 @@ class Rotation:
         return capped or bool(plan.delete) or len(plan.keep) > _MANY
 
     def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
+        # Figures behind the first clause change from save to save; the remark is the same.
+        remark = re.split("[:;]", text)[0]
+        if remark not in self._warned:
+            self._warned.add(remark)
             warnings.warn(text, HoldfastWarning, stacklevel=5)
