@@ -134,7 +134,10 @@ def full_after(count: int, clock: FakeClock, **options: Any) -> tuple[MemoryRun,
     big = nn.Linear(200, 200)
     probe.context.objects.model = big
     save(probe, 1, val_loss=1.0)
-    size = sum(map(len, next(iter(probe.context.run.checkpoints.values())).values()))  # type: ignore[attr-defined]
+    assert isinstance(probe.context.run, MemoryRun)
+    size = sum(
+        len(file) for files in probe.context.run.checkpoints.values() for file in files.values()
+    )
     run = MemoryRun(capacity_bytes=size * count + (80 << 10))
     parts = parts_over(run, clock, **options)
     parts.context.objects.model = big

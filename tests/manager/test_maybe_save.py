@@ -161,12 +161,17 @@ def test_an_exception_can_save_the_state_marked_as_such(tmp_path: Path) -> None:
     """The exception passes on, the checkpoint says what it is, and resume says so too."""
     session = new_session()
     manager = new_manager(tmp_path, session, triggers=EverySteps(100), save_on_exception=True)
-    with pytest.raises(ZeroDivisionError), manager:
-        for step in range(1, 4):
+
+    def train() -> None:
+        with manager:
+            for step in range(1, 4):
+                session.step()
+                manager.maybe_save(0, step)
             session.step()
-            manager.maybe_save(0, step)
-        session.step()
-        raise ZeroDivisionError("in the loss")
+            raise ZeroDivisionError("in the loss")
+
+    with pytest.raises(ZeroDivisionError):
+        train()
     info = manager.checkpoints()[-1]
     assert (info.global_step, info.reason.kind) == (4, "exception")
     assert info.reason.text == "ZeroDivisionError: in the loss"
@@ -184,8 +189,8 @@ def test_a_step_that_broke_off_half_way_is_not_saved(
     def closure() -> float:
         raise RuntimeError("out of memory")
 
+    manager.maybe_save(0, 1)
     with pytest.raises(RuntimeError, match="out of memory"), manager:
-        manager.maybe_save(0, 1)
         session.optimizer.step(closure)
     assert manager.checkpoints() == []
     assert "middle of a step" in caplog.text
@@ -195,9 +200,9 @@ def test_a_failing_save_does_not_hide_the_exception(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What ended training is what the caller sees; the failed save is told in the log."""
-    manager = new_manager(tmp_path, new_session(), triggers=AtExit(), save_on_exception=True)
+    manager = new_manager(tmp_path, new_session(), triggers=EverySteps(9), save_on_exception=True)
+    manager.maybe_save(0, 1, extra_state={"hook": lambda: None})
     with pytest.raises(KeyError, match="mine"), manager:
-        manager.maybe_save(0, 1, extra_state={"hook": lambda: None})
         raise KeyError("mine")
     assert "could not be saved while KeyError" in caplog.text
 

@@ -125,7 +125,7 @@ def test_recording_is_repeatable_and_does_not_overwrite_by_accident(tmp_path: Pa
     before = manifest.read_bytes()
     manager.record(1, {"bleu": 27.1})
     assert manifest.read_bytes() == before
-    with pytest.raises(ConfigError, match="bleu = 27.1 already"):
+    with pytest.raises(ConfigError, match=r"bleu = 27\.1 already"):
         manager.record(1, {"bleu": 28.0})
     assert manager.record(1, {"bleu": 28.0}, overwrite=True).metrics["bleu"] == 28.0
     with pytest.raises(ConfigError, match="must be numbers"):

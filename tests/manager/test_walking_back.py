@@ -115,10 +115,15 @@ def test_an_error_of_the_disk_is_tried_again_and_is_not_damage(
     run, session, clock = FlakyRun(tmp_path), new_session(1), FakeClock()
     run.failures = failures
     renamed: list[str] = []
+
+    def set_aside(name: str, damage: list[str]) -> str:
+        renamed.append(name)
+        return name
+
     report = resume_newest(
         run,
         LiveObjects(session.model, session.optimizer, session.scheduler, session.scaler),
-        set_aside=lambda name, _: renamed.append(name) or name,
+        set_aside=set_aside,
         clock=clock,
     )
     assert report.global_step == step

@@ -125,23 +125,29 @@ class Interruptions:
                 self._rng = None
 
     def finish(self, error: BaseException | None) -> None:
-        """Training ends, by itself or by `error`: save what the configuration asks for."""
+        """Training ends, by itself or by `error`: save what the configuration asks for.
+
+        A wish that came after the last safe point is served now: a loop that looks at
+        `stop_requested` first would otherwise end without the save it was asked for.
+        """
         if self._position is None or self._saving is None or self._saving.busy:
             return
-        decisions, by_exception = self._context.decisions, self._context.config.save_on_exception
+        requested, stopping = self.wishes()
+        at_exit = self._context.decisions.saves_at_exit or stopping is not None
         if error is None:
-            if decisions.saves_at_exit:
-                self._save_as_it_is(None, "training finished")
+            if at_exit or requested is not None:
+                exiting = stopping or "training finished"
+                self.served(self._save_as_it_is(requested, exiting), stopping)
             return
         name = type(error).__name__
         ordered = isinstance(error, (KeyboardInterrupt, SystemExit))
-        if not (by_exception if not ordered else by_exception or decisions.saves_at_exit):
+        if not (self._context.config.save_on_exception or (ordered and at_exit)):
             return
         reason = None
         if not ordered:
             reason = SaveReason("exception", f"{name}: {error}"[:_TEXT_MAX_CHARS])
         try:
-            self._save_as_it_is(None, name, reason=reason)
+            self._save_as_it_is(None, stopping or name, reason=reason)
         except (HoldfastError, OSError, RuntimeError) as problem:
             _LOG.error("the state could not be saved while %s ended training: %s", name, problem)
 
