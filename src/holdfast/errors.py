@@ -21,7 +21,8 @@ Callers who know the built-in family in brackets may catch that instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class HoldfastError(Exception):
@@ -35,9 +36,13 @@ class HoldfastError(Exception):
         self.what = what
         self.where = where
         self.fix = fix
-        place = f" [{where}]" if where else ""
-        remedy = f"\n  What to do: {fix}" if fix else ""
-        super().__init__(f"{what}{place}{remedy}")
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        place = f" [{self.where}]" if self.where else ""
+        remedy = f"\n  What to do: {self.fix}" if self.fix else ""
+        lines = f"{self.what}{place}{remedy}".split("\n")
+        return "\n".join(map(printable, lines))
 
 
 class ConfigError(HoldfastError, ValueError):
@@ -119,6 +124,27 @@ class NothingToResumeError(CheckpointNotFoundError):
 
 class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
+
+
+@contextlib.contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Put `place` before what load errors raised inside say of where, if they do not name it.
+
+    Parts of a checkpoint are checked by code that knows their names only, not whose they are.
+    """
+    try:
+        yield
+    except LoadError as error:
+        if place not in (error.where or ""):
+            error.where = f"{place}: {error.where}" if error.where else place
+        raise
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped: a checkpoint must not drive the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class HoldfastWarning(UserWarning):

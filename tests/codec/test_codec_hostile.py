@@ -86,7 +86,7 @@ def test_each_tag_reads_or_refuses_any_simple_payload(name: str, payload: Any) -
     try:
         CODEC.decode(tagged(name, payload), where="state")  # type: ignore[arg-type]
     except FormatError as error:
-        assert error.where == "state"  # noqa: PT017 (either outcome is right)
+        assert (error.where or "").startswith("state")  # noqa: PT017 (either outcome is right)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +148,7 @@ def test_a_long_unknown_tag_does_not_fill_the_message() -> None:
         ({1: 2}, "reserved"),
         (object(), "strict JSON"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__ if type(value) is object else repr(value),
 )
 def test_what_strict_json_does_not_hold_is_refused(tree: object, said: str) -> None:
     """Trees that no parser of ours gives are refused all the same."""

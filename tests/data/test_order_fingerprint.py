@@ -122,6 +122,8 @@ def test_tampered_position_is_found_out() -> None:
         {},
         {**_saved(), "version": 2},
         {**_saved(), "position": -1},
+        {**_saved(), "position": 2**63},
+        {**_saved(), "epoch": 2**64},
         {**_saved(), "epoch": "3"},
         {**_saved(), "order": {"seed": 1}},
         {**_saved(), "order": 7},

@@ -28,7 +28,7 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
         "Corpus embedded (de-en): 360 pairs",
         "SIGKILL at step",
         "Resumed from checkpoint_",
-        "ResumableLoader",
+        "batch order verified",
         "bit for bit",
         "newest 5",
         "best val_loss",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import sys
 from pathlib import Path
 
 import pytest
@@ -278,7 +279,25 @@ def test_a_catalogue_language_must_be_of_the_direction() -> None:
         open_corpus("gettext:fr", DE_EN, seed=1)
 
 
-def test_a_missing_library_is_named_with_its_extra() -> None:
-    """Other missing modules are errors of ours and stay what they are."""
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the command to type; other missing modules are errors of ours and stay so."""
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(ConfigError, match=r"pip install 'holdfast\[demo\]'"):
+        demo_module("sacrebleu")
     with pytest.raises(ModuleNotFoundError):
         demo_module("holdfast.demo.no_such_module")
+
+
+# The development corpus
+
+
+def test_the_development_corpus_reads_and_its_repeated_sources_are_said() -> None:
+    """Its splits share no English sentence; a fifth of the German test side is also in training."""
+    place = Path(__file__).resolve().parents[3] / "shared" / "data" / "tatoeba-en-de"
+    if not place.is_dir():
+        pytest.skip("the development corpus is not beside this checkout")
+    corpus = open_corpus(str(place), DE_EN, seed=1)
+    assert (len(corpus.train), len(corpus.valid), len(corpus.test)) == (47_338, 1000, 1000)
+    assert corpus.overlap.target == 0.0
+    assert 0.15 < corpus.overlap.source < 0.25
+    assert any("flatters the score" in note for note in corpus.notes)

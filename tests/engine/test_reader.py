@@ -229,6 +229,20 @@ def test_rows_larger_than_a_chunk_are_divided(tmp_path: Path) -> None:
     assert torch.equal(target, expected)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_tensors_on_a_device_are_filled_through_pinned_memory(committed: Committed) -> None:
+    """Contiguous, strided and new CUDA tensors all end with the stored bits."""
+    expected = sample_tensors()
+    targets = {name: torch.ones_like(tensor, device="cuda") for name, tensor in expected.items()}
+    targets["embedding"] = torch.zeros(500, 700, device="cuda").t()
+    read_into(committed.open(), targets)
+    found = read_new(committed.open(), device="cuda")
+    for name, tensor in expected.items():
+        assert same_bits(targets[name].cpu(), tensor)
+        assert same_bits(found[name].cpu(), tensor)
+
+
 def test_progress_adds_up_to_the_bytes_read(committed: Committed) -> None:
     """Progress counts every byte of the tensors once."""
     counts: list[int] = []

@@ -13,7 +13,7 @@ from manager_helpers import Session, new_manager, new_session, same
 from safetensors.torch import load_file, load_model
 from torch import nn
 
-from holdfast import CheckpointConfig, CheckpointManager, resume_training
+from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader, resume_training
 from holdfast.errors import (
     ConfigError,
     DamagedError,
@@ -303,3 +303,27 @@ def test_a_path_to_nothing_is_an_error_people_can_act_on(tmp_path: Path) -> None
     with pytest.raises(FileNotFoundError, match="nowhere") as caught:
         manager.load(tmp_path / "nowhere")
     assert isinstance(caught.value, HoldfastError)
+
+
+def test_a_changed_batch_order_is_refused_or_reported(tmp_path: Path) -> None:
+    """A loader of another batch size refuses its position; on request it is reported instead."""
+    data = [torch.tensor([float(i)]) for i in range(12)]
+
+    def manager_with(batch_size: int) -> tuple[CheckpointManager, ResumableLoader]:
+        manager = new_manager(tmp_path, new_session())
+        loader = ResumableLoader(data, batch_size=batch_size, shuffle=True, seed=3)
+        manager.register("loader", loader)
+        return manager, loader
+
+    manager, loader = manager_with(3)
+    next(iter(loader))
+    manager.save(0, 1, {})
+    same_order, again = manager_with(3)
+    assert "batch order verified: epoch 0, 1 of 4" in same_order.resume(verbose=False).checklist
+    assert again.position == 1
+    other, _ = manager_with(4)
+    with pytest.raises(HoldfastError, match="batch"):
+        other.resume(verbose=False)
+    report = other.resume(strict=False, verbose=False)
+    assert "mismatch" in report.checklist
+    assert "batch size" in report.checklist or "batch_size" in report.checklist

@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import holdfast
 from holdfast import CheckpointConfig, CheckpointManager, resume_training
@@ -64,12 +66,13 @@ def test_the_configuration_begins_with_the_fields_of_the_original() -> None:
 
 def test_the_signatures_begin_with_those_of_the_original() -> None:
     """Calls written for the original classes bind, positionally and by name."""
-    for function, wanted in [
+    calls: list[tuple[Callable[..., Any], str]] = [
         (CheckpointManager.__init__, "self config model optimizer scheduler scaler"),
         (CheckpointManager.save, "self epoch step metrics model_config extra_state"),
         (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
-    ]:
+    ]
+    for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()
 
 

@@ -51,6 +51,14 @@ def test_plain_tensors_are_not_copied() -> None:
     assert tensor.tolist() == [1.0, 0.0]
 
 
+def test_a_single_element_of_any_stride() -> None:
+    """One element cut out of a larger tensor is contiguous whatever stride it is left with."""
+    tensor = torch.arange(10, dtype=torch.int32)[4:6:3]
+    assert tensor.is_contiguous()
+    assert tensor.stride() == (3,)
+    assert bytes(byte_view(tensor)) == bits(torch.tensor([4], dtype=torch.int32))
+
+
 def test_the_view_keeps_the_memory_alive() -> None:
     """The bytes outlive the tensor they were taken from."""
     view = byte_view(torch.full((1000,), 7, dtype=torch.uint8))

@@ -77,7 +77,9 @@ def demo(
         str | None,
         typer.Option(help="DIR, 'tatoeba' or 'gettext:de'; default: made from locale data."),
     ] = None,
-    threads: Annotated[int, typer.Option(help="CPU threads for training.")] = 2,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads for training; default: up to 4.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 1,
     direction: Annotated[str, typer.Option(help="de-en or en-de.")] = "de-en",
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,

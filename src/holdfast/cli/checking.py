@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.listing import printable
 from holdfast.engine.checkpoint_files import open_files
-from holdfast.errors import CheckpointNotFoundError, LoadError
+from holdfast.errors import CheckpointNotFoundError, LoadError, printable
 from holdfast.manifest import MANIFEST_FILE, is_checkpoint_name
 from holdfast.storage import LocalRun
 
@@ -55,4 +54,4 @@ def _damage(run: LocalRun, name: str) -> list[str]:
         with open_files(run, name) as files:
             return files.damage()
     except LoadError as error:
-        return [error.what]
+        return [f"{error.what} [{error.where}]"]

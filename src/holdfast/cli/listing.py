@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from holdfast.engine.catalog import Catalog, read_catalog
-from holdfast.errors import CheckpointNotFoundError, ConfigError
+from holdfast.errors import CheckpointNotFoundError, ConfigError, printable
 from holdfast.manifest import iso_time
 from holdfast.policy import Mode, best
 from holdfast.storage import LocalRun
@@ -52,7 +52,7 @@ def as_data(catalog: Catalog) -> dict[str, Any]:
 def as_table(catalog: Catalog) -> str:
     """The catalog as lines of aligned columns."""
     metrics = sorted({name for info in catalog.infos for name in info.metrics})
-    rows = [["name", "epoch", "step", "MB", *metrics, "why saved"]]
+    rows = [["name", "epoch", "step", "MB", *map(printable, metrics), "why saved"]]
     for info in catalog.infos:
         values = [f"{info.metrics[m]:.4g}" if m in info.metrics else "" for m in metrics]
         rows.append(
@@ -74,11 +74,6 @@ def as_table(catalog: Catalog) -> str:
         f"unreadable: {printable(u.name)}: {printable(str(u.error))}" for u in catalog.unreadable
     ]
     return "\n".join(lines)
-
-
-def printable(text: str) -> str:
-    """The text with control characters escaped: a checkpoint must not drive the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def best_of(catalog: Catalog, metric: str | None, mode: str | None) -> CheckpointInfo:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from holdfast import jsontext
@@ -14,12 +14,21 @@ from holdfast.codec._tag import DecodeChild, EncodeChild, Tag
 from holdfast.errors import UnsavableError
 from holdfast.jsontext import Json
 
+_SAME_HASH_MAX = 100
 _FACTORIES = {kind.__name__: kind for kind in (int, float, list, dict, set, str, tuple)}
 _FACTORY_NAMES = {kind: name for name, kind in _FACTORIES.items()}
 
 
+def _check_hashes(keys: Iterable[object]) -> None:
+    """Refuse keys made to share a hash: a dict of n of them takes n * n steps to build."""
+    counts = Counter(map(hash, keys))
+    if counts and max(counts.values()) > _SAME_HASH_MAX:
+        raise ValueError(f"over {_SAME_HASH_MAX} of its keys or members have the same hash")
+
+
 def _encode_pairs(value: Mapping[object, object], child: EncodeChild) -> list[Json]:
     """[[key, value], ...] in the dict's own order."""
+    _check_hashes(value)
     return [
         [child.key(key, f"[key #{position}]"), child(item, at_key(key, position))]
         for position, (key, item) in enumerate(list(value.items()))
@@ -27,10 +36,11 @@ def _encode_pairs(value: Mapping[object, object], child: EncodeChild) -> list[Js
 
 
 def _decode_pairs(payload: Json, child: DecodeChild) -> dict[Any, Any]:
+    pairs = [want_list(pair, 2) for pair in want_list(payload)]
+    keys = [child.key(key_tree, f"[key #{index}]") for index, (key_tree, _) in enumerate(pairs)]
+    _check_hashes(keys)
     result: dict[Any, Any] = {}
-    for position, pair in enumerate(want_list(payload)):
-        key_tree, item_tree = want_list(pair, 2)
-        key = child.key(key_tree, f"[key #{position}]")
+    for position, (key, (_, item_tree)) in enumerate(zip(keys, pairs, strict=True)):
         if key in result:
             raise ValueError(f"the key of pair {position} equals an earlier one")
         result[key] = child(item_tree, at_key(key, position))
@@ -71,6 +81,7 @@ def _decode_tuple(payload: Json, child: DecodeChild) -> tuple[Any, ...]:
 
 def _encode_set(value: set[object] | frozenset[object], child: EncodeChild) -> Json:
     """The members in the order of their JSON text, so that equal sets give equal files."""
+    _check_hashes(value)
     members = [child.key(member, "{member}") for member in value]
     return sorted(members, key=jsontext.dump)
 
@@ -81,6 +92,7 @@ def _decode_members(payload: Json, child: DecodeChild) -> list[Any]:
 
 def _decode_set(payload: Json, child: DecodeChild) -> set[Any]:
     members = _decode_members(payload, child)
+    _check_hashes(members)
     result = set(members)
     if len(result) != len(members):
         raise ValueError("two members are equal")

@@ -137,7 +137,7 @@ class LoaderState:
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"Not the state of a ResumableLoader: {error!r}") from error
         sound = isinstance(consumed, str) and all(
-            isinstance(number, int) and number >= 0 for number in (epoch, position)
+            isinstance(number, int) and 0 <= number < 1 << 63 for number in (epoch, position)
         )
         if not sound:
             raise FormatError(

@@ -163,7 +163,7 @@ class ResumableLoader:
     def _position_of(self, stored: LoaderState) -> int:
         """Return the batch of this loader that holds the next sample of a stored place."""
         before, now = stored.facts.batch_size, self.batch_size
-        if before is None or now is None:
+        if not isinstance(before, int) or now is None:
             return stored.position
         return stored.position * before // now
 

@@ -53,7 +53,7 @@ def _read_split(place: Path, split: str, direction: Direction) -> tuple[Pair, ..
             where=str(place),
         )
     pairs = (Pair(*both) for both in zip(*sides, strict=True))
-    return tuple(pair for pair in pairs if one_line(pair))
+    return tuple(pair for pair in pairs if all(pair))
 
 
 def _read_table(path: Path, direction: Direction) -> Corpus:

@@ -44,8 +44,9 @@ class CheckpointFiles:
             if record is None:
                 raise FormatError("The manifest lists no state.json", where=self.place)
             data = read_proven(self.opened, STATE_FILE, record, max_bytes=MAX_BYTES)
-            self._state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
-            self._check_agreement(self._state)
+            state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
+            self._check_agreement(state)
+            self._state = state
         return self._state
 
     def tensor_file(self, file: str) -> TensorFile:
@@ -70,7 +71,9 @@ class CheckpointFiles:
                     damage = find_file_damage(self.opened, file, record, progress=progress)
                     found += [] if damage is None else [str(damage)]
             except LoadError as error:
-                found.append(f"{file}: {error.what}")
+                found.append(f"{self._file_of(error) or file}: {error.what}")
+        # What is wrong with state.json comes up again for every file it describes.
+        found = list(dict.fromkeys(found))
         known = {MANIFEST_FILE, *self.manifest.files}
         found += [
             f"{file}: not part of the checkpoint"
@@ -93,6 +96,11 @@ class CheckpointFiles:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _file_of(self, error: LoadError) -> str:
+        """The file an error is about, empty if it is about none."""
+        where = error.where or ""
+        return where.removeprefix(f"{self.place}/") if where.startswith(f"{self.place}/") else ""
 
     def _check_agreement(self, state: StateFile) -> None:
         """The manifest and state.json must speak of the same components."""

@@ -25,6 +25,22 @@ class Pruned:
     in_use: tuple[str, ...] = ()
 
 
+def without_copies(
+    infos: Sequence[CheckpointInfo],
+) -> tuple[list[CheckpointInfo], dict[str, str]]:
+    """Each checkpoint once, and by id those of which somebody put a copy beside it.
+
+    Such a copy was made to be kept, and which of the folders it is cannot be told: all stay.
+    """
+    once: dict[str, CheckpointInfo] = {}
+    copied: dict[str, str] = {}
+    for info in infos:
+        if info.id in once:
+            copied[info.id] = f"{info.name} has the same id as {once[info.id].name}"
+        once.setdefault(info.id, info)
+    return list(once.values()), copied
+
+
 def carry_out(run: RunStorage, plan: PrunePlan, catalog: Catalog) -> Pruned:
     """Delete what the plan deletes, oldest first.
 

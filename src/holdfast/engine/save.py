@@ -38,7 +38,10 @@ _NAMESAKES_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class SaveRequest:
-    """Everything one checkpoint is to hold. `config` goes to config.json when it is not None."""
+    """Everything one checkpoint is to hold. `config` goes to config.json when it is not None.
+
+    id: random, unless a caller needs the same files every time.
+    """
 
     epoch: int
     global_step: int
@@ -52,6 +55,7 @@ class SaveRequest:
     config: Json = None
     parents: tuple[Parent, ...] = ()
     provenance: Mapping[str, Json] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +195,7 @@ def _manifest(
             bytes=sum(sizes[file, name] for name in component.tensors),
         )
     return Manifest(
-        id=secrets.token_hex(16),
+        id=request.id,
         epoch=request.epoch,
         global_step=request.global_step,
         branch=request.branch,

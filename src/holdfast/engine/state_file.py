@@ -82,7 +82,7 @@ def parse_state(data: bytes, *, where: str) -> StateFile:
     """Check and read a `state.json`. Raises FormatError naming the entry that breaks a rule."""
     document = parse_object(data, where=where)
     version = document.get("version")
-    if document.get("format") != FORMAT or version != VERSION:
+    if document.get("format") != FORMAT or type(version) is not int or version != VERSION:
         newer = type(version) is int and version > VERSION
         raise (NewerFormatError if newer else FormatError)(
             f"Not a {FORMAT} document of version {VERSION}",
@@ -129,13 +129,13 @@ def _component(
     kind, file, aliases = entry.get("kind"), entry.get("file"), entry.get("aliases")
     if kind not in _KINDS:
         raise FormatError(f"The component {name} is of an unknown kind {kind!r}", where=where)
-    if file is not None and file not in files:
+    if file is not None and (not isinstance(file, str) or file not in files):
         raise FormatError(f"The component {name} names a file not listed: {file!r}", where=where)
     if not isinstance(aliases, dict) or "tree" not in entry:
         raise FormatError(f"The component {name} must hold a tree and aliases", where=where)
     stored = files[file].tensors if file is not None else {}
     for alias, target in aliases.items():
-        if target not in stored or alias in stored:
+        if not isinstance(target, str) or target not in stored or alias in stored:
             raise FormatError(
                 f"The component {name} ties {alias!r} to {target!r}, which cannot be", where=where
             )

@@ -1,16 +1,13 @@
 """Writing one tensor file: every byte read once, hashed once and written once.
 
-Large contiguous tensors are neither copied nor cut here: their own memory goes to the storage
-while a second thread hashes it. Everything else is gathered into small buffers and hashed on the
-way, so that ten thousand scalars cost one write. At most two such buffers exist beside what
-`Staged.write_blocks` holds.
+Contiguous tensors go to the storage as they lie in memory, in pieces that are hashed just before:
+small enough to be in the processor's cache still when the storage copies them, while other threads
+keep the disk busy. Small tensors are gathered, so that ten thousand scalars cost one write.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +17,10 @@ from holdfast.digest import PREFIX, Hasher, combine, raw_digest
 from holdfast.storage.protocol import Block, Progress, Staged
 from holdfast.tensorfile import FilePlan, byte_chunks, byte_view, is_zero_copy
 
+_PIECE_BYTES = 512 << 10
 _GATHER_BYTES = 1 << 20
 _GATHER_TENSOR_BYTES = 128 << 10
 _CHUNK_BYTES = 4 << 20
-_HASH_THREADS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +50,21 @@ def write_tensor_file(
     far. At most 64 MiB beyond the tensors are held at a time. Raises what
     `Staged.write_blocks` raises; the staged folder is then to be aborted.
     """
-    threads = max(1, min(_HASH_THREADS_MAX, (os.cpu_count() or 1) // 2))
-    with ThreadPoolExecutor(threads, thread_name_prefix="holdfast-hash") as pool:
-        source = _Source(tensors, plan, pool)
-        try:
-            staged.write_blocks(file, plan.total_bytes, source.blocks(), progress=progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        digests = source.digests()
+    source = _Source(tensors, plan)
+    staged.write_blocks(file, plan.total_bytes, source.blocks(), progress=progress)
     header = raw_digest(plan.header)
-    return TensorFileDigests(PREFIX + header.hex(), digests, combine([header, *digests.values()]))
+    return TensorFileDigests(
+        PREFIX + header.hex(), source.digests, combine([header, *source.digests.values()])
+    )
 
 
 class _Source:
     """The blocks of a file, in order, and the digests that become known as they are produced."""
 
-    def __init__(
-        self, tensors: Mapping[str, Tensor], plan: FilePlan, pool: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], plan: FilePlan) -> None:
         self._tensors = tensors
         self._plan = plan
-        self._pool = pool
-        self._digests: dict[str, bytes | Future[bytes]] = {}
-
-    def digests(self) -> dict[str, bytes]:
-        """The digest of every tensor; waits for those still being computed."""
-        return {
-            name: found.result() if isinstance(found, Future) else found
-            for name, found in self._digests.items()
-        }
+        self.digests: dict[str, bytes] = {}
 
     def blocks(self) -> Iterator[Block]:
         """Yield the header, then the data section; no block changes after it was yielded."""
@@ -99,7 +81,7 @@ class _Source:
                 yield from self._own_blocks(name, tensor)
                 continue
             view = _small_view(tensor)
-            self._digests[name] = raw_digest(view)
+            self.digests[name] = raw_digest(view)
             if filled + nbytes > _GATHER_BYTES:
                 yield gathered[:filled]
                 gathered, filled = _new_buffer(), 0
@@ -109,16 +91,19 @@ class _Source:
             yield gathered[:filled]
 
     def _own_blocks(self, name: str, tensor: Tensor) -> Iterator[Block]:
-        if is_zero_copy(tensor):
-            view = byte_view(tensor)
-            self._digests[name] = self._pool.submit(raw_digest, view)
-            yield view
-            return
         hasher = Hasher()
-        for chunk in byte_chunks(tensor, _CHUNK_BYTES):
-            hasher.update(chunk)
-            yield chunk
-        self._digests[name] = hasher.raw()
+        for chunk in _chunks(tensor):
+            for begin in range(0, len(chunk), _PIECE_BYTES):
+                piece = chunk[begin : begin + _PIECE_BYTES]
+                hasher.update(piece)
+                yield piece
+        self.digests[name] = hasher.raw()
+
+
+def _chunks(tensor: Tensor) -> Iterable[memoryview]:
+    if is_zero_copy(tensor):
+        return (byte_view(tensor),)
+    return byte_chunks(tensor, _CHUNK_BYTES)
 
 
 def _small_view(tensor: Tensor) -> Block:

@@ -75,7 +75,7 @@ class Restoring:
         run_state: Mapping[str, Any],
     ) -> None:
         context = self._context
-        epoch, step = int(values["epoch"]), int(values["global_step"])
+        epoch, step = _count(values["epoch"]), _count(values["global_step"])
         context.history.replace(values["metrics_history"])
         context.restored = {} if info is None else {info.id: _RESTORED}
         if info is not None:
@@ -99,3 +99,8 @@ class Restoring:
 
     def _progress(self, what: str) -> Progress:
         return Progress(what, enabled=self._context.config.progress)
+
+
+def _count(value: object) -> int:
+    """A step or epoch; imported files may hold anything there."""
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -18,4 +18,7 @@ def parse_time(text: str) -> float:
     """Inverse of `iso_time`. Raises ValueError for anything else."""
     if _FORM.fullmatch(text) is None:
         raise ValueError(f"{text[:40]!r} does not match 2026-11-23T14:00:00.000000Z")
-    return datetime.fromisoformat(text[:-1] + "+00:00").timestamp()
+    moment = datetime.fromisoformat(text[:-1] + "+00:00")
+    if not 1970 <= moment.year < 9999:
+        raise ValueError(f"{text} is outside the years that every clock can tell")
+    return moment.timestamp()

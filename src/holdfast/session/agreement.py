@@ -10,12 +10,14 @@ from torch.optim import Optimizer
 from holdfast.session.checklist import Line
 from holdfast.session.objects import LiveObjects
 
+_COUNT_MAX = 1 << 63
+
 
 def counter_lines(objects: LiveObjects, epoch: int, global_step: int) -> list[Line]:
     """One line for each counter found; a difference is a note, since it can have good reasons."""
     lines = [Line("epoch, step", "restored", f"epoch {epoch}, global step {global_step}")]
     scheduler = getattr(objects.scheduler, "last_epoch", None)
-    if isinstance(scheduler, int):
+    if isinstance(scheduler, int) and abs(scheduler) < _COUNT_MAX:
         lines.append(_scheduler_line(scheduler, epoch, global_step))
     for name, optimizer in objects.optimizers():
         counted = _optimizer_steps(optimizer)
@@ -57,8 +59,9 @@ def _optimizer_steps(optimizer: Optimizer) -> int | None:
         if isinstance(state, dict) and "step" in state
     ]
     numbers = [
-        int(step.item()) if isinstance(step, torch.Tensor) and step.numel() == 1 else step
+        step.item() if isinstance(step, torch.Tensor) and step.numel() == 1 else step
         for step in steps
     ]
-    counts = [number for number in numbers if isinstance(number, (int, float))]
+    # Comparisons with NaN are false, so it is left out as well.
+    counts = [n for n in numbers if isinstance(n, (int, float)) and abs(n) < _COUNT_MAX]
     return int(max(counts)) if counts else None

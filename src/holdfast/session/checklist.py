@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from holdfast.errors import printable
+
 Status: TypeAlias = Literal["restored", "absent", "mismatch", "agrees", "skipped", "note"]
 
 _MARKS: dict[Status, str] = {
@@ -26,12 +28,15 @@ class Line:
     status: Status
     detail: str = ""
 
-    def __str__(self) -> str:
-        tail = f"  {self.detail}" if self.detail else ""
-        return f"  {_MARKS[self.status]} {self.item:<16} {self.status:<9}{tail}".rstrip()
+    def padded(self, width: int) -> str:
+        """The line with its part in a column of `width` characters."""
+        tail = f"  {printable(self.detail)}" if self.detail else ""
+        item = printable(self.item)
+        return f"  {_MARKS[self.status]} {item:<{width}} {self.status:<9}{tail}".rstrip()
 
 
 def render(heading: str, lines: Sequence[Line], passed_over: Sequence[str]) -> str:
     """The checklist as text for people."""
     skipped = [f"  ! passed over {reason}" for reason in passed_over]
-    return "\n".join([heading, *skipped, *(str(line) for line in lines)])
+    width = max((len(line.item) for line in lines), default=0)
+    return "\n".join([heading, *skipped, *(line.padded(width) for line in lines)])

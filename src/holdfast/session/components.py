@@ -27,7 +27,9 @@ def read_component(source: CheckpointSource, component: str) -> Any:
     plan.finish()
     value: Any = plan.value
     if stored.kind == "module":
-        named = {name: tensors[name] for name in tensors if name not in plan.targets}
+        # What only extra state refers to is named by its path there; it is not in the state dict.
+        private = {name for name in plan.targets if name.startswith("extra")}
+        named = {name: tensor for name, tensor in tensors.items() if name not in private}
         ties = {alias: tensors[target] for alias, target in stored.aliases.items()}
         return named | ties | value["extra"]
     return value["state_dict"] if stored.kind == "optimizer" else value

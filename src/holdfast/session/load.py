@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import CheckpointNotFoundError
+from holdfast.errors import CheckpointNotFoundError, naming
 from holdfast.manifest import iso_time
 from holdfast.session.agreement import counter_lines
 from holdfast.session.checklist import Line
@@ -83,18 +83,19 @@ def load_from(
     components: Collection[str] | None = None,
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
-    restored = restore_session(
-        source,
-        objects,
-        with_optimizer=with_optimizer,
-        with_rng=with_rng,
-        strict=strict,
-        components=components,
-    )
+    with naming(source.place):
+        restored = restore_session(
+            source,
+            objects,
+            with_optimizer=with_optimizer,
+            with_rng=with_rng,
+            strict=strict,
+            components=components,
+        )
     values = _values(source, restored)
 
     def read(component: str) -> Any:
-        with open_source(path) as again:
+        with open_source(path) as again, naming(again.place):
             return read_component(again, component)
 
     return Loaded(
@@ -115,9 +116,10 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     if info is None:
         return values | {"timestamp": restored.run_state.get("timestamp")}
     # What was measured later stands in the manifest only.
-    late = {name: value for name, value in info.metrics.items() if name not in values["metrics"]}
+    known = values["metrics"] if isinstance(values["metrics"], Mapping) else {}
+    late = {name: value for name, value in info.metrics.items() if name not in known}
     if late:
-        values["metrics"] = {**values["metrics"], **late}
+        values["metrics"] = {**known, **late}
         values["metrics_history"].append(
             {"epoch": info.epoch, "global_step": info.global_step, "metrics": late}
         )

@@ -12,15 +12,19 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
-from holdfast.errors import HoldfastError, LoadError
+from holdfast.errors import HoldfastError, InterruptedLoadError, LoadError
+from holdfast.session.batch_order import LenientLoader, OrderedLoader, order_line
 from holdfast.session.checklist import Line, Status
 from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.run_record import checked_run_record
 from holdfast.session.source import CheckpointSource
 from holdfast.state import (
     RestorePlan,
+    StoredComponent,
     StreamLine,
     plan_module,
     plan_object,
@@ -58,7 +62,21 @@ def restore_session(
     live = _live_components(objects, with_optimizer=with_optimizer)
     wanted = [name for name in live if components is None or name in components]
     present = [name for name in wanted if name in source.components()]
-    plans = {name: _plan(source, name, live[name], objects, strict) for name in present}
+    # Where differences are tolerated, loaders get a stand-in that takes them and says so.
+    stand_ins = (
+        {}
+        if strict
+        else {
+            name: LenientLoader(value)
+            for name, value in live.items()
+            if isinstance(value, OrderedLoader)
+        }
+    )
+    names = objects.parameter_names()
+    plans = {
+        name: _plan(source.stored(name), stand_ins.get(name, live[name]), names, strict)
+        for name in present
+    }
     if with_rng and RNG in source.components() and (components is None or RNG in components):
         plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
     run_plan = plan_value(source.stored(RUN)) if RUN in source.components() else None
@@ -69,12 +87,10 @@ def restore_session(
     if run_plan is not None:
         source.fill(RUN, run_plan.targets)
         run_plan.finish()
+    run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
-    run_state = run_plan.value if run_plan is not None else None
-    return Restored(
-        run_state if isinstance(run_state, dict) else {},
-        tuple(_lines(source, live, wanted, plans, with_rng=with_rng)),
-    )
+    lines = _lines(source, live, wanted, plans, with_rng=with_rng)
+    return Restored(run_state, tuple(_with_batch_order(lines, plans, live, stand_ins)))
 
 
 def _live_components(objects: LiveObjects, *, with_optimizer: bool) -> dict[str, Any]:
@@ -90,14 +106,14 @@ def _live_components(objects: LiveObjects, *, with_optimizer: bool) -> dict[str,
 
 
 def _plan(
-    source: CheckpointSource, name: str, value: Any, objects: LiveObjects, strict: bool
+    stored: StoredComponent, value: Any, names: Mapping[Tensor, str], strict: bool
 ) -> RestorePlan:
-    stored = source.stored(name)
     if isinstance(value, nn.Module):
         return plan_module(stored, value, strict=strict)
     if isinstance(value, Optimizer):
-        return plan_optimizer(stored, value, objects.parameter_names())
-    return plan_object(stored, value)
+        return plan_optimizer(stored, value, names, strict=strict)
+    # A loader's state_dict may start its workers: too much for a copy to go back to.
+    return plan_object(stored, value, reversible=not isinstance(value, DataLoader))
 
 
 def _require_model(
@@ -129,7 +145,8 @@ def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
             if isinstance(error, HoldfastError) or not isinstance(error, Exception):
                 raise
             rest = f"; not put back to what it was: {', '.join(stuck)}" if stuck else ""
-            raise LoadError(
+            touched = stuck or any(plan.live for plan in done)
+            raise (InterruptedLoadError if touched else LoadError)(
                 f"The {plan.component} refused its saved state: {error}{rest}",
                 where=source.place,
                 fix="give it the construction it had when it was saved, or leave it out",
@@ -169,6 +186,24 @@ def _lines(
         if name not in live and name not in (RNG, RUN):
             lines.append(Line(name, "skipped", "in the checkpoint, but not given here"))
     return lines
+
+
+def _with_batch_order(
+    lines: list[Line],
+    plans: Mapping[str, RestorePlan],
+    live: Mapping[str, Any],
+    stand_ins: Mapping[str, LenientLoader],
+) -> list[Line]:
+    """The lines, with those of restored loaders saying where they stand."""
+    result: list[Line] = []
+    for line in lines:
+        value = live.get(line.item)
+        if line.item in plans and isinstance(value, OrderedLoader):
+            found = stand_ins[line.item].found if line.item in stand_ins else []
+            result.append(order_line(line.item, value, found))
+        else:
+            result.append(line)
+    return result
 
 
 def _line(name: str, plan: RestorePlan) -> Line:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from holdfast.errors import FormatError
+from holdfast.state._optimizer_form import check_form, check_members
 from holdfast.state.plan import CastPolicy
 from holdfast.state.problems import Problem
 from holdfast.state.renames import find_renames
@@ -104,8 +105,10 @@ def describe(groups: Groups) -> list[list[list[object]]]:
 def saved_groups(tree: Mapping[str, Any], where: str) -> list[list[Member]]:
     """Read back what `describe` wrote, joined with the ids of the saved state dict.
 
-    Raises FormatError if the two do not fit each other.
+    Raises FormatError if either has another form, or the two do not fit each other.
     """
+    check_form(tree, where)
+    check_members(tree["parameters"], where)
     try:
         if not isinstance(tree["state_dict"]["state"], dict):
             raise TypeError("the state is not a dict")

@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from holdfast.errors import LoadError
 from holdfast.jsontext import Json
 
 Kind: TypeAlias = Literal["module", "optimizer", "object"]
@@ -47,10 +48,20 @@ class StoredTensor:
     digest: str | None = None
 
     def allocate(self, device: torch.device) -> Tensor:
-        """Return an uninitialised tensor of this dtype, shape and memory order on `device`."""
-        if self.order is None:
-            return torch.empty(self.shape, dtype=self.dtype, device=device)
-        return torch.empty_permuted(self.shape, self.order, dtype=self.dtype, device=device)
+        """Return an uninitialised tensor of this dtype, shape and memory order on `device`.
+
+        Raises LoadError if there is no memory for it.
+        """
+        try:
+            if self.order is None:
+                return torch.empty(self.shape, dtype=self.dtype, device=device)
+            return torch.empty_permuted(self.shape, self.order, dtype=self.dtype, device=device)
+        except RuntimeError as error:
+            raise LoadError(
+                f"There is no memory on {device} for a stored {self.dtype} tensor of shape "
+                f"{list(self.shape)}",
+                fix="free memory, or load the other components alone",
+            ) from error
 
     def same_value(self, other: StoredTensor) -> bool:
         """Whether both are proven equal bit for bit; False where a digest is unknown."""

@@ -19,6 +19,7 @@ from holdfast.state._groups import (
     match_groups,
     saved_groups,
 )
+from holdfast.state._optimizer_form import check_form, rehearse
 from holdfast.state._optimizer_targets import choose_targets
 from holdfast.state._table import tensors_within
 from holdfast.state._tree import Outline, Reference, filled, fresh_targets, outline
@@ -63,8 +64,12 @@ def plan_optimizer(
     if not isinstance(tree.value, dict) or "state_dict" not in tree.value:
         raise FormatError("The state tree is not that of an optimizer", where=stored.name)
     if "parameters" not in tree.value:
+        if is_torch_layout(current, optimizer):
+            check_form(tree.value, stored.name)
+            rehearse(optimizer, tree.value["state_dict"], stored.name)
         return _plan_whole(stored, optimizer, tree, codec)
     saved = saved_groups(tree.value, stored.name)
+    rehearse(optimizer, tree.value["state_dict"], stored.name)
     if not is_torch_layout(current, optimizer):
         found = Problem(
             "kind", stored.name, "", type(optimizer).__name__, "a torch.optim optimizer"

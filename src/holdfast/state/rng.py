@@ -21,6 +21,8 @@ from holdfast.state.component import ComponentState, StoredComponent
 from holdfast.state.plan import RestorePlan
 from holdfast.state.torch_tags import torch_codec
 
+_REFUSALS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError)
+
 Status: TypeAlias = Literal["restored", "absent", "mismatch"]
 
 
@@ -112,9 +114,12 @@ def _restore(
         return StreamLine(key, "absent", "in the checkpoint, but there is no such stream here")
     if state["kind"] != stream.kind:
         return StreamLine(key, "mismatch", f"saved from {state['kind']}, here is {stream.kind}")
+    before = stream.read()
     try:
         stream.write(state["state"])
-    except (RuntimeError, TypeError, ValueError, KeyError) as error:
+    except _REFUSALS as error:
+        # Setting it may have broken off half-way.
+        stream.write(before)
         return StreamLine(key, "mismatch", f"its state is not accepted: {error}")
     return StreamLine(key, "restored")
 

@@ -1,10 +1,11 @@
 """Writing one large file as fast as the disk takes it.
 
-The file is cut into jobs of `JOB_BYTES` at aligned offsets. Where direct I/O is the faster way the
-file is preallocated and several threads copy jobs into page-aligned buffers and write them past
-the page cache; elsewhere one thread writes them through it. Either way the caller's thread is left
-to produce blocks. Opening for direct I/O may succeed and the first write fail (EINVAL), so the
-fall-back to buffered writes is decided at every write.
+The caller's thread gathers blocks into jobs of `JOB_BYTES` at aligned offsets; other threads write
+them. Where direct I/O is the faster way the file is preallocated, jobs are page-aligned buffers
+the blocks are copied into at once (while the producer's hashing still has them in the processor's
+cache) and several are written at a time past the page cache. Elsewhere a job refers to the blocks
+as they are and one thread writes them through the page cache. Opening for direct I/O may succeed
+and the first write fail (EINVAL), so the fall-back to buffered writes is decided at every write.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -36,13 +36,6 @@ _NO_PREALLOCATION = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
 
 PositionedWrite: TypeAlias = Callable[[int, memoryview, int], int]
 """Descriptor, bytes and file offset to bytes written, as `os.pwrite`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    offset: int
-    segments: list[memoryview]
-    nbytes: int
 
 
 def write_block_file(
@@ -65,7 +58,7 @@ def write_block_file(
         if direct and total_bytes >= DIRECT_MIN_BYTES:
             with saving("reserve room for the file", path, missing_bytes=total_bytes):
                 _preallocate(fd, total_bytes)
-            sink: _Buffered = _Direct(fd, path, direct_write)
+            sink: _Buffered | _Direct = _Direct(fd, path, direct_write)
         else:
             sink = _Buffered(fd)
         try:
@@ -80,13 +73,13 @@ def write_block_file(
 
 
 def _run(
-    sink: _Buffered,
+    sink: _Buffered | _Direct,
     path: Path,
     total_bytes: int,
     blocks: Iterable[Block],
     progress: Progress | None,
 ) -> None:
-    done = 0
+    begun = done = 0
     pending: deque[tuple[int, Future[None]]] = deque()
 
     def settle(most: int) -> None:
@@ -101,37 +94,40 @@ def _run(
 
     with ThreadPoolExecutor(sink.threads, thread_name_prefix="holdfast-write") as pool:
         try:
-            for job in _cut(blocks, total_bytes, path):
-                pending.append((job.nbytes, pool.submit(sink.write, job)))
-                settle(sink.threads)
+            for job in _fill(sink, blocks):
+                begun += job.filled
+                pending.append((job.filled, pool.submit(job.write)))
+                # One more than can be written, so that no thread waits for the next to be filled.
+                settle(sink.threads + 1)
+            if begun != total_bytes:
+                raise _wrong_total(path, begun, total_bytes)
             settle(0)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 
-def _cut(blocks: Iterable[Block], total_bytes: int, path: Path) -> Iterator[_Job]:
-    """Cut the blocks into jobs of JOB_BYTES, without copying; the last may be shorter."""
-    offset = filled = 0
-    segments: list[memoryview] = []
+def _fill(sink: _Buffered | _Direct, blocks: Iterable[Block]) -> Iterator[_Job]:
+    """Cut the blocks into jobs of JOB_BYTES; the last may be shorter."""
+    job: _Job = sink.begin(0)
     for block in blocks:
         view = memoryview(block).cast("B")
         while len(view):
-            part, view = view[: JOB_BYTES - filled], view[JOB_BYTES - filled :]
-            segments.append(part)
-            filled += len(part)
-            if filled == JOB_BYTES:
-                yield _Job(offset, segments, filled)
-                offset, filled, segments = offset + filled, 0, []
-            elif len(segments) >= _SEGMENTS_MAX:
-                segments = [memoryview(b"".join(segments))]
-    if segments:
-        yield _Job(offset, segments, filled)
-    if offset + filled != total_bytes:
-        raise SaveError(
-            f"The blocks of a file add up to {offset + filled} bytes, announced were {total_bytes}",
-            where=str(path),
-        )
+            room = JOB_BYTES - job.filled
+            job.add(view[:room])
+            view = view[room:]
+            if job.filled == JOB_BYTES:
+                yield job
+                job = sink.begin(job.offset + JOB_BYTES)
+    if job.filled:
+        yield job
+
+
+def _wrong_total(path: Path, found: int, total_bytes: int) -> SaveError:
+    return SaveError(
+        f"The blocks of a file add up to {found} bytes, announced were {total_bytes}",
+        where=str(path),
+    )
 
 
 def _preallocate(fd: int, total_bytes: int) -> None:
@@ -142,6 +138,17 @@ def _preallocate(fd: int, total_bytes: int) -> None:
             raise
 
 
+class _Job(Protocol):
+    """Up to JOB_BYTES of the file, `filled` so far from `offset`, written by another thread."""
+
+    offset: int
+    filled: int
+
+    def add(self, view: memoryview) -> None: ...
+
+    def write(self) -> None: ...
+
+
 class _Buffered:
     """Writes jobs through the page cache."""
 
@@ -149,22 +156,39 @@ class _Buffered:
     threads = 1
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
 
-    def write(self, job: _Job) -> None:
-        write_at(self._fd, job.segments, job.offset)
+    def begin(self, offset: int) -> _BufferedJob:
+        return _BufferedJob(self.fd, offset)
 
     def close(self) -> None:
-        """Release what the sink opened; the file descriptor given to it stays open."""
+        """Nothing of its own to release."""
 
 
-class _Direct(_Buffered):
+class _BufferedJob:
+    def __init__(self, fd: int, offset: int) -> None:
+        self._fd = fd
+        self.offset = offset
+        self.filled = 0
+        self._segments: list[memoryview] = []
+
+    def add(self, view: memoryview) -> None:
+        self._segments.append(view)
+        self.filled += len(view)
+        if len(self._segments) >= _SEGMENTS_MAX:
+            self._segments = [memoryview(b"".join(self._segments))]
+
+    def write(self) -> None:
+        write_at(self._fd, self._segments, self.offset)
+
+
+class _Direct:
     """Writes jobs past the page cache while the file system lets it."""
 
     threads = _DIRECT_THREADS
 
     def __init__(self, fd: int, path: Path, direct_write: PositionedWrite) -> None:
-        super().__init__(fd)
+        self.fd = fd
         self._direct_write = direct_write
         try:
             self._direct_fd: int | None = os.open(
@@ -173,29 +197,21 @@ class _Direct(_Buffered):
         except OSError:
             self._direct_fd = None
         self._works = self._direct_fd is not None
-        self._bounces: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
-        for _ in range(self.threads if self._works else 0):
-            self._bounces.put(mmap.mmap(-1, JOB_BYTES))
+        self.buffers: queue.SimpleQueue[mmap.mmap] = queue.SimpleQueue()
+        # One for each thread, one being filled and one waiting between the two.
+        for _ in range(self.threads + 2):
+            self.buffers.put(mmap.mmap(-1, JOB_BYTES))
 
-    def write(self, job: _Job) -> None:
-        aligned_bytes = job.nbytes // _ALIGNMENT * _ALIGNMENT
-        if not self._works or not aligned_bytes:
-            return super().write(job)
-        bounce = self._bounces.get()
-        try:
-            _gather(job.segments, bounce)
-            view = memoryview(bounce)[: job.nbytes]
-            written = self._write_aligned(view[:aligned_bytes], job.offset)
-            # A tail shorter than a page, or what direct I/O left unwritten.
-            write_at(self._fd, [view[written:]], job.offset + written)
-        finally:
-            self._bounces.put(bounce)
+    def begin(self, offset: int) -> _DirectJob:
+        return _DirectJob(self, offset, self.buffers.get())
 
-    def _write_aligned(self, view: memoryview, offset: int) -> int:
+    def write_aligned(self, view: memoryview, offset: int) -> int:
         """Write what direct I/O will take of `view`; return how much that was."""
-        assert self._direct_fd is not None
+        aligned = view[: len(view) // _ALIGNMENT * _ALIGNMENT]
+        if not self._works or self._direct_fd is None or not len(aligned):
+            return 0
         try:
-            return self._direct_write(self._direct_fd, view, offset)
+            return self._direct_write(self._direct_fd, aligned, offset)
         except OSError as error:
             if error.errno not in _NOT_DIRECT:
                 raise
@@ -208,10 +224,25 @@ class _Direct(_Buffered):
             self._direct_fd = None
 
 
-def _gather(segments: list[memoryview], bounce: mmap.mmap) -> None:
-    """Copy the segments to the start of the bounce buffer; large copies release the GIL."""
-    target = np.frombuffer(bounce, np.uint8)
-    filled = 0
-    for segment in segments:
-        np.copyto(target[filled : filled + len(segment)], np.frombuffer(segment, np.uint8))
-        filled += len(segment)
+class _DirectJob:
+    def __init__(self, sink: _Direct, offset: int, buffer: mmap.mmap) -> None:
+        self._sink = sink
+        self._buffer = buffer
+        self._target = np.frombuffer(buffer, np.uint8)
+        self.offset = offset
+        self.filled = 0
+
+    def add(self, view: memoryview) -> None:
+        end = self.filled + len(view)
+        # Unlike assignment to a memoryview, this lets other threads run meanwhile.
+        np.copyto(self._target[self.filled : end], np.frombuffer(view, np.uint8))
+        self.filled = end
+
+    def write(self) -> None:
+        try:
+            view = memoryview(self._buffer)[: self.filled]
+            written = self._sink.write_aligned(view, self.offset)
+            # A tail shorter than a page, or what direct I/O left unwritten.
+            write_at(self._sink.fd, [view[written:]], self.offset + written)
+        finally:
+            self._sink.buffers.put(self._buffer)

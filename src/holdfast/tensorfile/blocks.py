@@ -24,7 +24,8 @@ def byte_view(tensor: Tensor) -> memoryview:
 
     Writing to the view writes to the tensor. Requires `is_zero_copy(tensor)`.
     """
-    flat = tensor.detach().view(-1).view(torch.uint8)
+    # Not view(-1): it keeps the odd stride a dimension of size one may have.
+    flat = tensor.detach().as_strided((tensor.numel(),), (1,)).view(torch.uint8)
     return flat.numpy().data
 
 

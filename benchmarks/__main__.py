@@ -1,0 +1,36 @@
+"""Run every benchmark in turn: `python -m benchmarks [NAME ...] [--quick]`.
+
+Each is also a program of its own with more options; figures are ratios from interleaved repeats in
+one process, so they hold on noisy machines where absolute times do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+_SMALL = ["--size", "256", "--repeats", "3"]
+QUICK = {"save_local": _SMALL, "load_local": _SMALL}
+
+
+def main() -> int:
+    """Run the chosen benchmarks as whole processes; the exit status is the worst of theirs."""
+    names = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[[], *names], help=f"of: {', '.join(names)}")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer repeats")
+    options = parser.parse_args()
+    worst = 0
+    for name in options.names or names:
+        print(f"\n== {name}", flush=True)
+        extra = QUICK.get(name, []) if options.quick else []
+        command = [sys.executable, "-m", f"benchmarks.{name}", *extra]
+        worst = max(worst, subprocess.run(command, cwd=HERE.parent, check=False).returncode)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
