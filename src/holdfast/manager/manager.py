@@ -115,13 +115,10 @@ class CheckpointManager:
     ) -> Path | None:
         """Save if a trigger is due, or if a signal or the file `save-now` asks for it.
 
-        Call it between steps: it is a safe point. metrics: those measured on the weights of this
-        very step; a value given as `Measurement(value, step)` of another step is never ranked as
-        one of this. end_of_epoch: `epoch` is over with this step, for `EveryEpochs`. The rest is
-        as in `save`. `last_decision` tells why it saved or not; a checkpoint keeps the reason.
-
-        Returns the checkpoint's folder, None if nothing was saved. Raises as `save` does, and
-        ConfigError if the manager has no triggers.
+        Call it between steps: it is a safe point. metrics: of the weights of this very step; a
+        `Measurement(value, step)` of another one is never ranked as of this. end_of_epoch: `epoch`
+        ends with this step. The rest, and what is raised, is as in `save`; ConfigError without
+        triggers. Returns None if nothing was saved; `last_decision` tells why.
         """
         return self._parts.stepping.maybe_save(
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
@@ -133,19 +130,17 @@ class CheckpointManager:
         return self._context.decisions.last
 
     def check(self) -> Path | None:
-        """A safe point without news: save if a signal or the file `save-now` asked for it.
+        """A safe point while training stands still: save if a signal or `save-now` asked for it.
 
-        For loops in which training stands still, such as validation. The checkpoint is of the
-        position last given to `save` or `maybe_save`, moved on by the optimizer steps since.
+        The checkpoint is of the position last given, moved on by the optimizer steps since.
         """
         return self._parts.interruptions.check()
 
     def safe_point(self) -> AbstractContextManager[None]:
         """Promise that nothing that is saved changes inside the `with`, random states excepted.
 
-        A signal that arrives inside is served at once, from the handler: for a validation or a
-        wait for data that takes longer than the grace period. Random states are saved as they were
-        on entering.
+        A signal inside is served at once, from the handler: for a validation or a wait for data
+        longer than the grace period. Random states are saved as they were on entering.
         """
         return self._parts.interruptions.safe_point()
 
@@ -158,7 +153,7 @@ class CheckpointManager:
     ) -> SignalWatch:
         """Let signals ask for a save: `stop` ones set `stop_requested` as well.
 
-        The save happens at the next safe point: `maybe_save`, `check` or `safe_point`.
+        Served at the next safe point: `maybe_save`, `check`, `safe_point` or leaving the manager.
         grace_seconds: from a stop signal to the kill that follows; no retry waits beyond it. A
         second stop signal ends the process at once. Lasts until `close`, or as a context manager.
         Raises ConfigError outside the main thread.
@@ -199,10 +194,9 @@ class CheckpointManager:
     ) -> CheckpointInfo:
         """Attach metrics measured later to a committed checkpoint, atomically.
 
-        checkpoint: a global step, or a name or path. From then on they count in ranking and
-        retention like metrics given to `save`, and stand in the history. Works from another process
-        while training writes. The same value again is no change. Raises ConfigError if the
-        checkpoint has another value and `overwrite` is not set.
+        checkpoint: a global step, or a name or path. They rank and retain like those given to
+        `save` and stand in the history. Works while another process writes. Raises ConfigError if
+        the checkpoint has another value and `overwrite` is not set.
         """
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 

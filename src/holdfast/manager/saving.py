@@ -81,18 +81,30 @@ class Saving:
             receipt = self._commit(position, reason, moment, rng, quiet)
             context.decisions.saved(moment)
             self.failures.note_success(position.step)
-            self._rotation.prune()
+            self._rotate()
             self.flush_history()
-        except SaveError as error:
+        except (SaveError, OSError) as error:
+            failure = error if isinstance(error, SaveError) else _as_save_error(error)
             context.decisions.failed(moment)
-            text = self.failures.note(position.step, error)
+            text = self.failures.note(position.step, failure)
             if context.config.on_save_error == "raise":
-                raise
+                raise failure from (error.__cause__ if failure is error else error)
             warnings.warn(text, HoldfastWarning, stacklevel=4)
             return None
         finally:
             self.busy = False
         return context.path(receipt.name)
+
+    def _rotate(self) -> None:
+        """Prune. The checkpoint is committed: a disk that fails now is no failure of the save."""
+        try:
+            self._rotation.prune()
+        except (SaveError, OSError) as error:
+            warnings.warn(
+                f"Old checkpoints could not be looked through and all stay: {error}",
+                HoldfastWarning,
+                stacklevel=5,
+            )
 
     def note_without_saving(self) -> None:
         """Write the history's lines if some time has passed and this process is the writer."""
@@ -193,3 +205,8 @@ class Saving:
                 stacklevel=7,
             )
         return context.timeline.place(infos)
+
+
+def _as_save_error(error: OSError) -> SaveError:
+    """Of what the run's folder itself refuses, such as being listed."""
+    return SaveError(f"The run folder cannot be used: {error.strerror or error}")
