@@ -76,6 +76,8 @@ def metrics_histories(
     def build(draw: st.DrawFn) -> list[tuple[int, int, Mapping[str, float]]]:
         steps = sorted(draw(st.sets(st.integers(0, 10_000), max_size=max_size)))
         epochs = sorted(draw(st.lists(st.integers(0, 5), min_size=len(steps), max_size=len(steps))))
-        return [(epoch, step, draw(metrics(names))) for epoch, step in zip(epochs, steps, strict=True)]
+        return [
+            (epoch, step, draw(metrics(names))) for epoch, step in zip(epochs, steps, strict=True)
+        ]
 
     return build()
