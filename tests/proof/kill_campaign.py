@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from proof_aftermath import aftermath
 from proof_ptrace import run_to_stop
 from proof_sequence import (
     EARLIER,
@@ -26,15 +27,9 @@ from proof_sequence import (
     Operation,
     Training,
     begin,
-    new_training,
     silently,
-    state_at,
 )
 from proof_world import STRANGER, between, history_problems, leftovers, look
-
-from holdfast.errors import HoldfastError
-
-LATER_STEP = 100
 
 
 @dataclass
@@ -106,37 +101,7 @@ def _judge(
     problems += history_problems(run, EARLIER)
     figures.worlds["before" if found == before else "after" if found == after else "between"] += 1
     figures.swept += bool(leftovers(folder))
-    try:
-        problems += _go_on(folder)
-    except HoldfastError as error:
-        problems.append(f"going on failed: {error}")
-    run.sweep()
-    problems += [f"left over after a sweep: {name}" for name in leftovers(folder)]
-    later, wrong = look(run)
-    problems += wrong
-    if not any(f"step{LATER_STEP:08d}" in name for name in later):
-        problems.append("the save after the crash is not there")
-    return problems
-
-
-def _go_on(folder: Path) -> list[str]:
-    """Resume in a new session and save again."""
-    survivor = new_training(folder)
-    report = survivor.manager.resume(verbose=False)
-    problems = [f"resume passed over {text}" for text in report.passed_over]
-    if survivor.state() != _state_at(report.global_step):
-        problems.append("the resumed state is not the one that was saved")
-    survivor.save(LATER_STEP)
-    return problems
-
-
-_STATES: dict[int, list[object]] = {}
-
-
-def _state_at(step: int) -> list[object]:
-    if step not in _STATES:
-        _STATES[step] = state_at(step)
-    return _STATES[step]
+    return problems + aftermath(folder)
 
 
 def _reset(folder: Path, before: Path) -> None:

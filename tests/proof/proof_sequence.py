@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from proof_world import STRANGER
+from proof_world import put_a_stranger
 from torch import nn
 
 from holdfast import CheckpointConfig, CheckpointManager
@@ -115,7 +115,7 @@ def _record(training: Training) -> None:
 
 def _put_a_stranger(training: Training) -> None:
     """The user puts a file of their own into a checkpoint's folder."""
-    (training.folder / checkpoint_name(0, 5) / STRANGER).write_text("mine")
+    put_a_stranger(training.folder / checkpoint_name(0, 5))
 
 
 def _discard(training: Training) -> None:
@@ -139,8 +139,9 @@ def _delete_in_place(training: Training) -> None:
 
 def _sweep_litter(training: Training) -> None:
     """Remove what a writer left that died in the middle of a save."""
-    source = training.folder / checkpoint_name(0, 1)
-    shutil.copytree(source, training.folder / ".holdfast-tmp-litter-0-0", dirs_exist_ok=True)
+    litter = training.folder / ".holdfast-tmp-litter-0-0"
+    litter.mkdir(exist_ok=True)
+    (litter / MANIFEST_FILE).write_bytes(b"half")
     training.run.sweep()
 
 

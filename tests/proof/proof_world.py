@@ -13,6 +13,7 @@ from pathlib import Path
 from holdfast.engine.checkpoint_files import open_files
 from holdfast.errors import HoldfastError
 from holdfast.manifest import HISTORY_FILE, Manifest, is_checkpoint_name
+from holdfast.storage.durable import flush_folder, write_new_file
 from holdfast.storage.protocol import RunStorage
 
 STRANGER = "notes.txt"
@@ -87,3 +88,9 @@ def history_problems(run: RunStorage, steps: Iterable[int]) -> list[str]:
 def leftovers(folder: Path) -> list[str]:
     """Hidden entries of ours anywhere in the run folder, links not followed."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(".holdfast-*"))
+
+
+def put_a_stranger(folder: Path) -> None:
+    """The user puts a file of their own into a checkpoint's folder, and makes it durable."""
+    write_new_file(folder / STRANGER, b"mine")
+    flush_folder(folder)
