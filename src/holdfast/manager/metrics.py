@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import SupportsIndex
 
 from holdfast.errors import ConfigError, UnsavableError
+from holdfast.policy import Measurement
 from holdfast.state import copied
 
 # Every reader of JSON agrees on whole numbers up to here.
@@ -50,6 +51,26 @@ def plain_metrics(metrics: Mapping[str, object] | None) -> dict[str, object]:
             for name, value in (metrics or {}).items()
         },
     )
+
+
+def split_by_step(
+    metrics: Mapping[str, object] | None, step: int
+) -> tuple[dict[str, object], dict[str, Measurement]]:
+    """Metrics of the weights of `step`, and those measured on other weights.
+
+    A value given as `Measurement(value, step)` says itself what it was measured on; any other was
+    measured just now.
+    """
+    now: dict[str, object] = {}
+    older: dict[str, Measurement] = {}
+    for name, value in (metrics or {}).items():
+        if not isinstance(value, Measurement):
+            now[name] = value
+        elif value.step == step:
+            now[name] = value.value
+        else:
+            older[name] = value
+    return now, older
 
 
 def as_number(value: object) -> float | None:
