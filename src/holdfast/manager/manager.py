@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -26,8 +27,9 @@ from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.rotation import PruneReport
 from holdfast.manager.signals import SignalWatch
 from holdfast.policy import Decision, Retention, Trigger
-from holdfast.session import LiveObjects, ResumeReport
+from holdfast.session import LiveObjects, Only, ResumeReport, Wanted, device_of
 from holdfast.session.resume import Depth
+from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -106,8 +108,8 @@ class CheckpointManager:
         or if the save failed and `on_save_error` is "warn".
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError, SaveError, or LockedError if another process writes the
-        run; earlier checkpoints stand in every case.
+        Raises ConfigError, UnsavableError, NoSpaceError, SaveError, or LockedError if another
+        process writes the run; earlier checkpoints stand in every case.
         """
         return self._parts.stepping.save(epoch, step, metrics, model_config, extra_state, reason)
 
@@ -239,25 +241,38 @@ class CheckpointManager:
         load_rng_state: bool = True,
         *,
         strict: bool = True,
+        components: Collection[str] | None = None,
+        only: Only | None = None,
+        map_location: str | torch.device | None = None,
+        cast: CastPolicy = "refuse",
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
         checkpoint_path: a checkpoint folder or an original `.pt` file; None takes the newest.
         load_optimizer: also optimizer, scheduler and scaler. load_rng_state: also random states.
-        strict: names, shapes and dtypes must agree; otherwise what fits is restored and the rest
-        is listed in the report under "report".
+        strict: names, shapes and dtypes must agree; otherwise what fits is restored and `report`
+        of the result lists the rest (shapes and dtypes must agree all the same).
+
+        For a part: components: names such as "model", "optimizer", "rng" or those of registered
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
+        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
+        function; alone it stands for components=["model"]. Neither changes the metrics history or
+        which checkpoint the session is taken to go on from.
+        map_location: the device for tensors that no live tensor stands ready for: those in the
+        state of other objects, in extra_state and in the state dicts of the result; the CPU by
+        default. Live tensors are filled where they are. cast: "floating" converts between floating
+        dtypes.
+
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
-        Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
-        has changed then.
+        Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
+        no live object has changed then; InterruptedLoadError says that some have.
         """
-        path = None if checkpoint_path is None else Path(checkpoint_path)
-        return self._parts.restoring.load(
-            path or finding.require_latest(self._context),
-            with_optimizer=load_optimizer,
-            with_rng=load_rng_state,
-            strict=strict,
+        wanted = Wanted(
+            load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
         )
+        path = None if checkpoint_path is None else Path(checkpoint_path)
+        return self._parts.restoring.load(path or finding.require_latest(self._context), wanted)
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.

@@ -72,7 +72,7 @@ class LocalRun:
 
     def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""
-        return LocalOpened(self._path / check_name(name))
+        return LocalOpened(os.path.join(self._path, check_name(name)))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a checkpoint another name, atomically and durably."""
