@@ -146,4 +146,4 @@ class Rotation:
         remark = re.split("[:;]", text)[0]
         if remark not in self._warned:
             self._warned.add(remark)
-            warnings.warn(text, HoldfastWarning, stacklevel=5)
+            warnings.warn(text, HoldfastWarning, stacklevel=7)
