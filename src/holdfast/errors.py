@@ -5,7 +5,8 @@
     │   └── PolicyError                       a trigger, retention or ranking rule that cannot work
     ├── UnsavableError (TypeError)            a value the format cannot represent, before any write
     ├── SaveError                             a save that failed; every earlier checkpoint stands
-    │   └── NoSpaceError                      refused before writing, or the disk filled up
+    │   ├── NoSpaceError                      refused before writing, or the disk filled up
+    │   └── TornSnapshotError                 tensors changed while they were being copied
     ├── LoadError                             a load that failed
     │   ├── FormatError (ValueError)          not holdfast's, or against the format's rules
     │   ├── DamagedError                      bytes are missing or differ from what was committed
@@ -75,6 +76,21 @@ class NoSpaceError(SaveError):
         self.needed_bytes = needed_bytes
         self.available_bytes = available_bytes
         super().__init__(what, where=where, fix=fix)
+
+
+class TornSnapshotError(SaveError):
+    """Tensors changed while they were copied beside training; `names` are theirs."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        shown = ", ".join(self.names[:3])
+        more = f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        super().__init__(
+            f"Nothing was committed: {shown}{more} changed while being copied, outside of an "
+            "optimizer step that holdfast could delay",
+            fix="nothing for the next saves, which copy before they return; to say so from the "
+            "start use async_overlap=False, and do not edit weights between save() and the step",
+        )
 
 
 class LoadError(HoldfastError):
