@@ -6,7 +6,8 @@
     ├── UnsavableError (TypeError)            a value the format cannot represent, before any write
     ├── SaveError                             a save that failed; every earlier checkpoint stands
     │   ├── NoSpaceError                      refused before writing, or the disk filled up
-    │   └── TornSnapshotError                 tensors changed while they were being copied
+    │   ├── TornSnapshotError                 tensors changed while they were being copied
+    │   └── WaitTimeoutError (TimeoutError)   not done in the time given; it goes on
     ├── LoadError                             a load that failed
     │   ├── FormatError (ValueError)          not holdfast's, or against the format's rules
     │   ├── DamagedError                      bytes are missing or differ from what was committed
@@ -91,6 +92,10 @@ class TornSnapshotError(SaveError):
             fix="nothing for the next saves, which copy before they return; to say so from the "
             "start use async_overlap=False, and do not edit weights between save() and the step",
         )
+
+
+class WaitTimeoutError(SaveError, TimeoutError):
+    """A save was still pending after the time given; it goes on."""
 
 
 class LoadError(HoldfastError):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from holdfast.digest import digest_bytes
 from holdfast.engine.catalog import read_manifest
+from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
-from holdfast.engine.tensor_writer import write_tensor_file
+from holdfast.engine.tensor_writer import TensorFileDigests, write_tensor_file
 from holdfast.errors import LoadError
 from holdfast.jsontext import Json, dump
 from holdfast.manifest import (
@@ -60,12 +61,17 @@ class SaveRequest:
 
 @dataclass(frozen=True, slots=True)
 class SaveReceipt:
-    """What was committed, and what it cost in seconds and bytes."""
+    """What was committed, and what it cost in seconds and bytes.
+
+    bytes: of all files but the manifest; bytes_linked: how many of those were taken over from an
+    earlier checkpoint and not written.
+    """
 
     name: str
     manifest: Manifest
     seconds: float
     bytes: int
+    bytes_linked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,16 @@ def save_checkpoint(
     request: SaveRequest,
     *,
     progress: Callable[[int, int], None] | None = None,
+    earlier: EarlierFiles | None = None,
+    proof: Callable[[], None] | None = None,
+    cost: Callable[[int, int, float], Mapping[str, Json]] | None = None,
 ) -> SaveReceipt:
     """Write and commit one checkpoint; durable when this returns.
 
-    progress: called with bytes done and bytes in total. Everything that can be refused is refused
+    progress: called with bytes done and bytes in total. earlier: tensor files to link instead of
+    writing them again. proof: called when all is written, before anything becomes visible; what it
+    raises ends the save. cost: from bytes written, bytes linked and seconds so far to the
+    manifest's entry of what the save cost. Everything that can be refused is refused
     before the first byte is written. Raises UnsavableError, NoSpaceError or SaveError; in every
     case the staged folder is gone and earlier checkpoints are as they were.
     """
@@ -93,14 +105,23 @@ def save_checkpoint(
     config = None if request.config is None else dump(request.config, indent=2) + b"\n"
     wanted = checkpoint_name(request.epoch, request.global_step)
     with run.stage(wanted, needed_bytes=_needed_bytes(files, config)) as staged:
-        records, state = _write_tensors(staged, files, request.components, progress)
+        records, state, linked = _write_tensors(
+            staged, files, request.components, progress, earlier
+        )
         for name, data in _small_files(state, config):
             staged.write_bytes(name, data)
             records[name] = FileRecord(len(data), digest_bytes(data))
         manifest = _manifest(request, records, files)
+        if cost is not None:
+            written = manifest.bytes - linked
+            manifest = replace(manifest, cost=cost(written, linked, clock.monotonic() - began))
         staged.write_bytes(MANIFEST_FILE, render_manifest(manifest))
+        if proof is not None:
+            proof()
         name = _publish(run, staged, request, manifest)
-    return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes)
+    if earlier is not None:
+        earlier.remember(name, state)
+    return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes, linked)
 
 
 def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
@@ -136,9 +157,10 @@ def _write_tensors(
     files: Sequence[_TensorFile],
     components: Sequence[ComponentState],
     progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, FileRecord], StateFile]:
+    earlier: EarlierFiles | None,
+) -> tuple[dict[str, FileRecord], StateFile, int]:
     total = sum(file.plan.total_bytes for file in files)
-    done = 0
+    done = linked = 0
     records: dict[str, FileRecord] = {}
     stored: dict[str, TensorFileEntry] = {}
     for file in files:
@@ -148,7 +170,13 @@ def _write_tensors(
             if progress is not None:
                 progress(before + file_bytes, total)
 
-        written = write_tensor_file(staged, file.name, file.tensors, file.plan, progress=advance)
+        written = _link(staged, file, earlier)
+        if written is None:
+            written = write_tensor_file(
+                staged, file.name, file.tensors, file.plan, progress=advance
+            )
+        else:
+            linked += file.plan.total_bytes
         done += file.plan.total_bytes
         records[file.name] = FileRecord(file.plan.total_bytes, written.digest, len(file.tensors))
         stored[file.name] = TensorFileEntry(
@@ -156,19 +184,33 @@ def _write_tensors(
             {name: digest.hex() for name, digest in written.tensors.items()},
             file.notes,
         )
-    return records, StateFile(
-        {
-            component.name: ComponentEntry(
-                component.name,
-                component.kind,
-                tensor_file_of(component) if component.tensors else None,
-                component.tree,
-                component.aliases,
-            )
-            for component in components
-        },
-        stored,
+    return (
+        records,
+        StateFile(
+            {
+                component.name: ComponentEntry(
+                    component.name,
+                    component.kind,
+                    tensor_file_of(component) if component.tensors else None,
+                    component.tree,
+                    component.aliases,
+                )
+                for component in components
+            },
+            stored,
+        ),
+        linked,
     )
+
+
+def _link(
+    staged: Staged, file: _TensorFile, earlier: EarlierFiles | None
+) -> TensorFileDigests | None:
+    """Take the file over from an earlier checkpoint; None if none has it or it cannot be linked."""
+    found = None if earlier is None else earlier.find(file.name, file.tensors, file.plan)
+    if found is None or not staged.link_from(found.checkpoint, file.name):
+        return None
+    return found.digests
 
 
 def _small_files(state: StateFile, config: bytes | None) -> Iterable[tuple[str, bytes]]:

@@ -27,7 +27,7 @@ _KNOWN = frozenset(
     {
         *("format", "version", "id", "epoch", "global_step", "branch", "sequence", "time"),
         *("reason", "metrics", "directions", "components", "files", "counts", "world"),
-        *("parents", "provenance", "pinned"),
+        *("parents", "provenance", "pinned", "cost"),
     }
 )
 
@@ -63,6 +63,8 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
         "provenance": dict(manifest.provenance),
         "pinned": manifest.pinned,
     }
+    if manifest.cost:
+        fields["cost"] = dict(manifest.cost)
     return fields | dict(manifest.extra)
 
 
@@ -102,6 +104,7 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
         world=top.take("world", dict),
         provenance=top.take("provenance", dict),
         pinned=None if fields.get("pinned") is None else top.take("pinned", str),
+        cost=top.take("cost", dict) if "cost" in fields else {},
         extra={name: value for name, value in fields.items() if name not in _KNOWN},
     )
 

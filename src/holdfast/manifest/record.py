@@ -44,6 +44,7 @@ class Manifest:
     Fields are described in docs/format.md. metrics: finite or not, as Python floats.
     directions: "min" or "max" for each metric that was tracked at save time.
     pinned: the reason given when it was pinned, None when it is not.
+    cost: what the save cost, for people; empty if it was not measured.
     extra: keys this version does not know, kept as they were.
     """
 
@@ -62,6 +63,7 @@ class Manifest:
     world: Mapping[str, Json] = field(default_factory=_nothing)
     provenance: Mapping[str, Json] = field(default_factory=_nothing)
     pinned: str | None = None
+    cost: Mapping[str, Json] = field(default_factory=_nothing)
     extra: Mapping[str, Json] = field(default_factory=_nothing)
 
     @property
