@@ -1,0 +1,292 @@
+"""Saves of one manager, carried out now or by the background thread."""
+
+from __future__ import annotations
+
+import logging
+import time as clock
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from holdfast.engine.background import BackgroundSaves, Pending
+from holdfast.engine.ledger import SaveCost, SaveStats
+from holdfast.engine.reuse import EarlierFiles
+from holdfast.engine.save import SaveReceipt, SaveRequest
+from holdfast.engine.staging import StagedComponents, stage_components
+from holdfast.errors import HoldfastWarning, TornSnapshotError
+from holdfast.jsontext import Json
+from holdfast.manager.config import CheckpointConfig
+from holdfast.manifest import checkpoint_name
+from holdfast.session import LiveObjects
+from holdfast.staging import Stager, step_only_memory
+from holdfast.state import ComponentState
+from holdfast.storage.protocol import RunStorage
+from holdfast.values import CheckpointInfo
+
+_LOG = logging.getLogger("holdfast")
+
+OnCommit: TypeAlias = Callable[[Path, CheckpointInfo], object]
+OnFailure: TypeAlias = Callable[[Path, BaseException], object]
+
+
+class Commit(Protocol):
+    """Makes a request durable, with whatever patience; arguments as of `save_checkpoint`."""
+
+    def __call__(
+        self,
+        request: SaveRequest,
+        *,
+        earlier: EarlierFiles | None,
+        proof: Callable[[], None] | None,
+        cost: Callable[[int, int, float], dict[str, Json]],
+    ) -> SaveReceipt: ...
+
+
+class Saves:
+    """Carries out prepared saves: at once, or staged and then in the background.
+
+    commit: makes one request durable. after: what follows a commit (retention); it runs on the
+    thread that committed. on_commit, on_failure: the user's callbacks, likewise.
+    """
+
+    def __init__(
+        self,
+        config: CheckpointConfig,
+        run: RunStorage,
+        *,
+        commit: Commit,
+        after: Callable[[SaveReceipt], object],
+        on_commit: OnCommit | None = None,
+        on_failure: OnFailure | None = None,
+    ) -> None:
+        self._config, self._run = config, run
+        self._commit, self._after = commit, after
+        self._on_commit, self._on_failure = on_commit, on_failure
+        self._earlier = EarlierFiles(run) if config.link_unchanged else None
+        self._queue = BackgroundSaves(pending_max=config.max_pending, when_busy=config.when_busy)
+        self._stager: Stager | None = None
+        self._warned: str | None = None
+        self._said: list[str] = []
+        self._infos: dict[str, CheckpointInfo] = {}
+        self.stats = SaveStats()
+
+    @property
+    def pending(self) -> tuple[Path, ...]:
+        """Folders of checkpoints that are not committed yet, in order."""
+        return tuple(self._path(name) for name in self._queue.pending)
+
+    @property
+    def pending_infos(self) -> list[CheckpointInfo]:
+        """What the pending checkpoints will be, in order."""
+        return [self._infos[name] for name in self._queue.pending if name in self._infos]
+
+    def admit(self, global_step: int) -> bool:
+        """Surface earlier failures and make room; False if this save is to be skipped.
+
+        Raises what made an earlier save fail.
+        """
+        self.surface()
+        reason = self._queue.admit() if self._config.async_save else None
+        if reason is None:
+            return True
+        self.stats.add_skipped(global_step, reason)
+        _LOG.info("step %d was not saved: %s", global_step, reason)
+        return False
+
+    def consider(self, names: Sequence[str]) -> None:
+        """Checkpoints whose files may be linked instead of written."""
+        if self._earlier is not None and not self._queue.pending:
+            self._earlier.consider(names)
+
+    def now(self, request: SaveRequest, began: float) -> str:
+        """Save and return the name, durable. began: monotonic time at which `save` was called."""
+        before = clock.monotonic()
+        receipt = self._committed(request, None, "sync", began, lambda: clock.monotonic() - began)
+        self.stats.add(
+            _cost(receipt, "sync", began, before, blocked=clock.monotonic() - began, staging=0)
+        )
+        self._after(receipt)
+        self._tell(receipt)
+        return receipt.name
+
+    def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
+        """Copy the state, hand the save to the background and return the name it will have."""
+        name, attempt = self._free_name(request)
+        staged = self._stage(request.components, objects)
+        request = replace(request, components=staged.components, attempt=attempt)
+        self._infos[name] = _info_of(request, name)
+        blocked: list[float] = []
+        job = Pending(
+            name,
+            write=lambda: self._write(request, staged, name, began, blocked),
+            drop=lambda reason: self._drop(request, staged, name, reason),
+        )
+        self._queue.submit(job)
+        blocked.append(clock.monotonic() - began)
+        return name
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until nothing is pending. Raises what failed, or WaitTimeoutError."""
+        self._queue.wait(timeout)
+        self.surface()
+
+    def surface(self) -> None:
+        """Warn and raise what happened in the background since the last call."""
+        said, self._said = self._said, []
+        for text in said:
+            warnings.warn(text, HoldfastWarning, stacklevel=5)
+        self._queue.raise_failures()
+
+    def close(self) -> None:
+        """Finish what is pending and free threads and memory. Raises what failed."""
+        try:
+            self._queue.wait(self._config.close_timeout_seconds)
+        finally:
+            if self._stager is not None and not self._queue.pending:
+                self._stager.close()
+                self._stager = None
+        self.surface()
+
+    def _stage(
+        self, components: Sequence[ComponentState], objects: LiveObjects
+    ) -> StagedComponents:
+        if self._stager is None:
+            self._stager = Stager(
+                snapshots_max=self._config.max_pending, overlap=self._config.async_overlap
+            )
+        step_only = step_only_memory(
+            (optimizer for _, optimizer in objects.optimizers()),
+            (module for _, module in objects.modules()),
+        )
+        return stage_components(self._stager, components, step_only)
+
+    def _free_name(self, request: SaveRequest) -> tuple[str, int]:
+        """The first name neither committed nor pending: nobody else writes here."""
+        taken = {*self._run.names(), *self._queue.pending}
+        attempt = 1
+        while checkpoint_name(request.epoch, request.global_step, attempt) in taken:
+            attempt += 1
+        return checkpoint_name(request.epoch, request.global_step, attempt), attempt
+
+    def _write(
+        self,
+        request: SaveRequest,
+        staged: StagedComponents,
+        name: str,
+        began: float,
+        blocked: Sequence[float],
+    ) -> None:
+        snapshot = staged.snapshot
+        mode = "overlapped" if snapshot.overlapped else "async"
+        try:
+            snapshot.finish()
+            before = clock.monotonic()
+            receipt = self._committed(request, staged, mode, began, lambda: sum(blocked))
+        except BaseException as error:
+            if isinstance(error, TornSnapshotError) and self._stager is not None:
+                self._stager.overlap.refuse(error.what)
+            self.stats.add_failed()
+            if self._on_failure is not None:
+                self._on_failure(self._path(name), error)
+            raise
+        finally:
+            snapshot.release()
+            self._infos.pop(name, None)
+        cost = _cost(
+            receipt, mode, began, before, blocked=sum(blocked), staging=self._staging_bytes
+        )
+        self.stats.add(
+            replace(cost, copy_seconds=snapshot.copy_seconds, step_seconds=snapshot.step_seconds)
+        )
+        self._quietly(lambda: self._after(receipt))
+        self._tell(receipt)
+
+    def _committed(
+        self,
+        request: SaveRequest,
+        staged: StagedComponents | None,
+        mode: str,
+        began: float,
+        blocked: Callable[[], float],
+    ) -> SaveReceipt:
+        def cost(written: int, linked: int, seconds: float) -> dict[str, Json]:
+            snapshot = None if staged is None else staged.snapshot
+            return SaveCost(
+                name="",
+                global_step=request.global_step,
+                mode=mode,
+                blocked_seconds=blocked(),
+                step_seconds=snapshot.step_seconds if snapshot else 0.0,
+                copy_seconds=snapshot.copy_seconds if snapshot else 0.0,
+                write_seconds=seconds,
+                durable_seconds=clock.monotonic() - began,
+                bytes_written=written,
+                bytes_linked=linked,
+                staging_bytes=self._staging_bytes,
+            ).to_manifest()
+
+        proof = None if staged is None else staged.snapshot.prove
+        return self._commit(request, earlier=self._earlier, proof=proof, cost=cost)
+
+    @property
+    def _staging_bytes(self) -> int:
+        return 0 if self._stager is None else self._stager.nbytes
+
+    def _drop(
+        self, request: SaveRequest, staged: StagedComponents, name: str, reason: str
+    ) -> None:
+        staged.snapshot.release()
+        self._infos.pop(name, None)
+        self.stats.add_skipped(request.global_step, f"{name} was dropped: {reason}")
+        _LOG.info("%s was dropped: %s", name, reason)
+
+    def _quietly(self, work: Callable[[], object]) -> None:
+        """Keep warnings for the next call of the training thread."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            work()
+        self._said += [str(warning.message) for warning in caught]
+
+    def _tell(self, receipt: SaveReceipt) -> None:
+        if self._on_commit is not None:
+            self._on_commit(self._path(receipt.name), receipt.manifest.info(receipt.name))
+
+    def _path(self, name: str) -> Path:
+        return Path(self._config.checkpoint_dir) / name
+
+
+def _cost(
+    receipt: SaveReceipt, mode: str, began: float, before: float, *, blocked: float, staging: int
+) -> SaveCost:
+    now = clock.monotonic()
+    return SaveCost(
+        name=receipt.name,
+        global_step=receipt.manifest.global_step,
+        mode=mode,
+        blocked_seconds=blocked,
+        step_seconds=0.0,
+        copy_seconds=0.0,
+        write_seconds=now - before,
+        durable_seconds=now - began,
+        bytes_written=receipt.bytes - receipt.bytes_linked,
+        bytes_linked=receipt.bytes_linked,
+        staging_bytes=staging,
+    )
+
+
+def _info_of(request: SaveRequest, name: str) -> CheckpointInfo:
+    return CheckpointInfo(
+        id="0" * 32,
+        name=name,
+        epoch=request.epoch,
+        global_step=request.global_step,
+        branch=request.branch,
+        sequence=request.sequence,
+        time=request.time,
+        bytes=0,
+        metrics=request.metrics,
+        reason=request.reason,
+        parents=request.parents,
+    )
