@@ -41,7 +41,8 @@ _NAMESAKES_MAX = 1000
 class SaveRequest:
     """Everything one checkpoint is to hold. `config` goes to config.json when it is not None.
 
-    id: random, unless a caller needs the same files every time.
+    id: random, unless a caller needs the same files every time. attempt: the first namesake to try:
+    1 for the plain name; more where those before are known to be taken by other saves.
     """
 
     epoch: int
@@ -57,6 +58,7 @@ class SaveRequest:
     parents: tuple[Parent, ...] = ()
     provenance: Mapping[str, Json] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(16))
+    attempt: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +262,7 @@ def _publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Ma
     A process that died between the commit and its acknowledgement comes back with the same state
     and must not be turned away, nor leave the same checkpoint twice.
     """
-    for attempt in range(1, _NAMESAKES_MAX):
+    for attempt in range(request.attempt, _NAMESAKES_MAX):
         name = checkpoint_name(request.epoch, request.global_step, attempt)
         try:
             return staged.publish(name)

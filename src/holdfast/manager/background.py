@@ -41,14 +41,17 @@ class Commit(Protocol):
         earlier: EarlierFiles | None,
         proof: Callable[[], None] | None,
         cost: Callable[[int, int, float], dict[str, Json]],
-    ) -> SaveReceipt: ...
+    ) -> SaveReceipt:
+        """Save; durable when this returns."""
+        ...
 
 
 class Saves:
     """Carries out prepared saves: at once, or staged and then in the background.
 
-    commit: makes one request durable. after: what follows a commit (retention); it runs on the
-    thread that committed. on_commit, on_failure: the user's callbacks, likewise.
+    commit: makes one request durable. after: what follows a commit (retention); it returns what the
+    user is to be warned of. on_commit, on_failure: the user's callbacks. All of them run on the
+    thread that commits; warnings reach the training thread at its next call.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Saves:
         run: RunStorage,
         *,
         commit: Commit,
-        after: Callable[[SaveReceipt], object],
+        after: Callable[[SaveReceipt], Sequence[str]],
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
     ) -> None:
@@ -67,7 +70,6 @@ class Saves:
         self._earlier = EarlierFiles(run) if config.link_unchanged else None
         self._queue = BackgroundSaves(pending_max=config.max_pending, when_busy=config.when_busy)
         self._stager: Stager | None = None
-        self._warned: str | None = None
         self._said: list[str] = []
         self._infos: dict[str, CheckpointInfo] = {}
         self.stats = SaveStats()
@@ -107,8 +109,9 @@ class Saves:
         self.stats.add(
             _cost(receipt, "sync", began, before, blocked=clock.monotonic() - began, staging=0)
         )
-        self._after(receipt)
+        self._said += self._after(receipt)
         self._tell(receipt)
+        self.surface()
         return receipt.name
 
     def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
@@ -200,7 +203,7 @@ class Saves:
         self.stats.add(
             replace(cost, copy_seconds=snapshot.copy_seconds, step_seconds=snapshot.step_seconds)
         )
-        self._quietly(lambda: self._after(receipt))
+        self._said += self._after(receipt)
         self._tell(receipt)
 
     def _committed(
@@ -234,20 +237,11 @@ class Saves:
     def _staging_bytes(self) -> int:
         return 0 if self._stager is None else self._stager.nbytes
 
-    def _drop(
-        self, request: SaveRequest, staged: StagedComponents, name: str, reason: str
-    ) -> None:
+    def _drop(self, request: SaveRequest, staged: StagedComponents, name: str, reason: str) -> None:
         staged.snapshot.release()
         self._infos.pop(name, None)
         self.stats.add_skipped(request.global_step, f"{name} was dropped: {reason}")
         _LOG.info("%s was dropped: %s", name, reason)
-
-    def _quietly(self, work: Callable[[], object]) -> None:
-        """Keep warnings for the next call of the training thread."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            work()
-        self._said += [str(warning.message) for warning in caught]
 
     def _tell(self, receipt: SaveReceipt) -> None:
         if self._on_commit is not None:

@@ -14,12 +14,14 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from holdfast.engine.catalog import Catalog, read_catalog
+from holdfast.engine.catalog import read_catalog
+from holdfast.engine.ledger import SaveStats
 from holdfast.engine.progress import Progress
 from holdfast.engine.provenance import gather_provenance
 from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
 from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
+from holdfast.manager.background import OnCommit, OnFailure, Saves
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.history import MetricsHistory
 from holdfast.manager.metrics import numeric_metrics, plain_metrics
@@ -45,6 +47,8 @@ class CheckpointManager:
     model, optimizer, scheduler, scaler: the live objects; None for what the run lacks.
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
     retention: what rotation keeps; by default what `config` says.
+    on_commit, on_failure: called with the folder and the checkpoint's record, or the folder and the
+    error, after each save, on the thread that wrote it.
     One manager at a time writes a run folder; any number may read it.
     """
 
@@ -58,6 +62,8 @@ class CheckpointManager:
         *,
         generators: Mapping[str, Any] | None = None,
         retention: Retention | None = None,
+        on_commit: OnCommit | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.config = config
         self.objects = LiveObjects(
@@ -67,6 +73,14 @@ class CheckpointManager:
         self._run = LocalRun(config.checkpoint_dir)
         self._history = MetricsHistory(self._run)
         self._timeline = Timeline()
+        self._saves = Saves(
+            config,
+            self._run,
+            commit=self._write,
+            after=lambda receipt: self._rotate(),
+            on_commit=on_commit,
+            on_failure=on_failure,
+        )
 
     def register(self, name: str, stateful: object) -> None:
         """Save and restore a further object with every checkpoint, under `name`.
@@ -99,22 +113,28 @@ class CheckpointManager:
         is a further one, whose name ends in _2, and counts as the newer.
         Raises UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in every case.
         """
-        now = clock.time()
+        now, began = clock.time(), clock.monotonic()
         numbers = numeric_metrics(metrics)
         self._history.add(epoch, step, plain_metrics(metrics), now=now)
-        catalog = read_catalog(self._run)
-        if self.config.save_best_only and not self._is_best(numbers, catalog):
+        if not self._saves.admit(step):
+            return None
+        infos = sorted(
+            [*read_catalog(self._run).infos, *self._saves.pending_infos], key=lambda i: i.order
+        )
+        if self.config.save_best_only and not self._is_best(numbers, infos):
             return None
         reason = reason or self._default_reason(numbers)
-        receipt = self._commit(
-            catalog, now, epoch, step, numbers, metrics, model_config, extra_state, reason
+        request = self._request(
+            infos, now, epoch, step, numbers, metrics, model_config, extra_state, reason
         )
-        self.prune(now=now)
-        return self._path(receipt.name)
+        self._saves.consider([i.name for i in infos[-1:]] + [p.name for p in request.parents])
+        if self.config.async_save:
+            return self._path(self._saves.later(request, self.objects, began))
+        return self._path(self._saves.now(request, began))
 
-    def _commit(
+    def _request(
         self,
-        catalog: Catalog,
+        infos: list[CheckpointInfo],
         now: float,
         epoch: int,
         step: int,
@@ -123,8 +143,7 @@ class CheckpointManager:
         model_config: object,
         extra_state: object,
         reason: SaveReason,
-    ) -> SaveReceipt:
-        infos = catalog.infos
+    ) -> SaveRequest:
         if self._timeline.starts_beside_others(infos):
             warnings.warn(
                 f"{self._run.place} already holds {len(infos)} checkpoints, up to step "
@@ -144,7 +163,7 @@ class CheckpointManager:
             "model_config": config,
             "extra_state": extra_state,
         }
-        request = SaveRequest(
+        return SaveRequest(
             epoch=epoch,
             global_step=step,
             branch=branch,
@@ -163,10 +182,12 @@ class CheckpointManager:
             parents=self._timeline.parents(),
             provenance=gather_provenance() if self.config.provenance else {},
         )
-        with self._progress("saving") as progress:
-            return save_checkpoint(self._run, request, progress=progress)
 
-    def _is_best(self, numbers: Mapping[str, float], catalog: Catalog) -> bool:
+    def _write(self, request: SaveRequest, **options: Any) -> SaveReceipt:
+        with self._progress("saving") as progress:
+            return save_checkpoint(self._run, request, progress=progress, **options)
+
+    def _is_best(self, numbers: Mapping[str, float], infos: list[CheckpointInfo]) -> bool:
         deciding = self._deciding
         value = numbers.get(deciding.name)
         if value is None:
@@ -177,7 +198,7 @@ class CheckpointManager:
                 stacklevel=4,
             )
             return False
-        winner = best(catalog.infos, deciding.name, deciding.mode)
+        winner = best(infos, deciding.name, deciding.mode)
         return deciding.improves(value, None if winner is None else winner.metrics[deciding.name])
 
     def _default_reason(self, numbers: Mapping[str, float]) -> SaveReason:
@@ -188,6 +209,11 @@ class CheckpointManager:
 
     def prune(self, *, now: float | None = None) -> None:
         """Carry out the retention rule and refresh the pointers. `save` does this by itself."""
+        self.wait()
+        for text in self._rotate(now):
+            warnings.warn(text, HoldfastWarning, stacklevel=2)
+
+    def _rotate(self, now: float | None = None) -> list[str]:
         catalog = read_catalog(self._run)
         once, copied = without_copies(catalog.infos)
         plan = plan_prune(
@@ -198,11 +224,11 @@ class CheckpointManager:
             protected=copied,
         )
         pruned = carry_out(self._run, plan, catalog)
-        for name, problem in pruned.failed.items():
-            warnings.warn(
-                f"{name} could not be deleted and stays: {problem}", HoldfastWarning, stacklevel=3
-            )
         refresh_pointers(self._run, read_catalog(self._run).infos, self.config.tracked)
+        return [
+            f"{name} could not be deleted and stays: {problem}"
+            for name, problem in pruned.failed.items()
+        ]
 
     # Finding
 
@@ -252,6 +278,7 @@ class CheckpointManager:
         Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
         has changed then.
         """
+        self.wait()
         path = self._chosen(checkpoint_path)
         with self._progress("loading") as progress:
             loaded = load_into(
@@ -271,6 +298,7 @@ class CheckpointManager:
         Raises CheckpointNotFoundError if no checkpoint has a finite value of it.
         """
         metric = kwargs.pop("metric", None)
+        self.wait()
         path = self.get_best_checkpoint(metric)
         if path is None:
             raise CheckpointNotFoundError(
@@ -288,6 +316,7 @@ class CheckpointManager:
         the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
         MismatchError if the newest sound one does not fit the live objects.
         """
+        self.wait()
         with self._progress("resuming") as progress:
             report = resume_newest(self._run, self.objects, strict=strict, progress=progress)
         if report.info is not None:
@@ -297,12 +326,31 @@ class CheckpointManager:
             report.print()
         return report
 
-    def wait(self) -> None:
-        """Wait for pending saves: returns at once, since every save is durable on return."""
+    @property
+    def pending(self) -> tuple[Path, ...]:
+        """Folders of checkpoints that were saved and are not committed yet, oldest first."""
+        return self._saves.pending
+
+    @property
+    def stats(self) -> SaveStats:
+        """What the saves of this session cost."""
+        return self._saves.stats
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until every save so far is committed and rotation carried out.
+
+        timeout: seconds, None for no limit. Raises WaitTimeoutError after that, and what made a
+        save fail since the last call.
+        """
+        self._saves.wait(timeout)
 
     def close(self) -> None:
-        """Finish pending work; the manager can still read afterwards."""
-        self.wait()
+        """Finish pending saves and free their memory; the manager can still read afterwards.
+
+        Raises what made a save fail since the last call, and WaitTimeoutError if one is not done
+        within `close_timeout_seconds`.
+        """
+        self._saves.close()
 
     def __enter__(self) -> Self:
         return self
