@@ -5,8 +5,10 @@ Stager.take(tensors, labels, step_only)   -> Snapshot: its tensors do not change
 Snapshot.finish / prove / release         whole; provably not torn; memory free again
 """
 
+from holdfast.staging.copying import Copier
+from holdfast.staging.gate import StepGate
 from holdfast.staging.overlap import step_only_memory
 from holdfast.staging.snapshot import Snapshot
 from holdfast.staging.stager import Stager
 
-__all__ = ["Snapshot", "Stager", "step_only_memory"]
+__all__ = ["Copier", "Snapshot", "Stager", "StepGate", "step_only_memory"]

@@ -19,7 +19,7 @@ _THREADS_MAX = 4
 
 _USUAL = frozenset(
     {
-        *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.bool),
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
         *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
         *(torch.complex64, torch.complex128),
     }

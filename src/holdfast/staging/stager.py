@@ -23,18 +23,24 @@ class Stager:
 
     snapshots_max: how many snapshots may exist at a time; each takes as much memory as the state.
     overlap: let copies of what only optimizer steps change run on beside the next forward and
-    backward pass, where the loop proves to allow it. threads: that copy, None decides.
+    backward pass, where the loop proves to allow it. copier, gate: who copies, and who announces
+    optimizer steps.
     """
 
     def __init__(
-        self, *, snapshots_max: int = 1, overlap: bool = True, threads: int | None = None
+        self,
+        *,
+        snapshots_max: int = 1,
+        overlap: bool = True,
+        copier: Copier | None = None,
+        gate: StepGate | None = None,
     ) -> None:
         self._free = [_Room() for _ in range(snapshots_max)]
         self._rooms = tuple(self._free)
         self._returned = threading.Condition()
-        self._copier = Copier(threads)
+        self._copier = copier or Copier()
         self._streams: dict[torch.device, torch.cuda.Stream] = {}
-        self.gate = StepGate()
+        self.gate = gate or StepGate()
         self.overlap = Overlap(self.gate, wanted=overlap)
 
     @property
