@@ -102,12 +102,13 @@ def values(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def same(snapshot: Snapshot, expected: Sequence[Tensor]) -> bool:
     """Whether the snapshot holds these values, bit for bit."""
     return all(
-        torch.equal(
-            twin.contiguous().view(-1).view(torch.uint8),
-            want.contiguous().view(-1).view(torch.uint8),
-        )
+        torch.equal(_as_bytes(twin), _as_bytes(want))
         for twin, want in zip(snapshot.tensors, expected, strict=True)
     )
+
+
+def _as_bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().view(-1).view(torch.uint8)
 
 
 def proven(copier: Copier, gate: StepGate | None = None) -> Stager:
