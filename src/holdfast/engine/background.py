@@ -117,7 +117,12 @@ class BackgroundSaves:
         raise SaveError(f"{len(failures)} background saves failed:{listing}") from failures[0]
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until nothing is pending, then raise what went wrong.
+        """`drain`, then raise what went wrong."""
+        self.drain(timeout)
+        self.raise_failures()
+
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until nothing is pending.
 
         timeout: seconds. Returns at once in the writing thread itself (from a callback of a save).
         Raises WaitTimeoutError naming what is still pending after that.
@@ -135,7 +140,6 @@ class BackgroundSaves:
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
-        self.raise_failures()
 
     def finish_at_exit(self) -> None:
         """Wait for what is pending, bounded, and report to standard error what was not saved."""

@@ -6,7 +6,7 @@ import logging
 import time as clock
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -31,6 +31,14 @@ OnCommit: TypeAlias = Callable[[Path, CheckpointInfo], object]
 OnFailure: TypeAlias = Callable[[Path, BaseException], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What the user wants to be told, on the thread that commits."""
+
+    on_commit: OnCommit | None = None
+    on_failure: OnFailure | None = None
+
+
 class Commit(Protocol):
     """Makes a request durable, with whatever patience; arguments as of `save_checkpoint`."""
 
@@ -38,6 +46,7 @@ class Commit(Protocol):
         self,
         request: SaveRequest,
         *,
+        quiet: bool,
         earlier: EarlierFiles | None,
         proof: Callable[[], None] | None,
         cost: Callable[[int, int, float], dict[str, Json]],
@@ -50,8 +59,9 @@ class Saves:
     """Carries out prepared saves: at once, or staged and then in the background.
 
     commit: makes one request durable. after: what follows a commit (retention); it returns what the
-    user is to be warned of. on_commit, on_failure: the user's callbacks. All of them run on the
-    thread that commits; warnings reach the training thread at its next call.
+    user is to be warned of. failed: what follows a failure in the background; returns what to warn
+    of instead of raising it. All of them run on the thread that commits; warnings and errors reach
+    the training thread at its next call.
     """
 
     def __init__(
@@ -61,12 +71,12 @@ class Saves:
         *,
         commit: Commit,
         after: Callable[[SaveReceipt], Sequence[str]],
-        on_commit: OnCommit | None = None,
-        on_failure: OnFailure | None = None,
+        failed: Callable[[SaveRequest, BaseException], str | None],
+        callbacks: Callbacks,
     ) -> None:
         self._config, self._run = config, run
-        self._commit, self._after = commit, after
-        self._on_commit, self._on_failure = on_commit, on_failure
+        self._commit, self._after, self._failed = commit, after, failed
+        self._callbacks = callbacks
         self._earlier = EarlierFiles(run) if config.link_unchanged else None
         self._queue = BackgroundSaves(pending_max=config.max_pending, when_busy=config.when_busy)
         self._stager: Stager | None = None
@@ -85,11 +95,7 @@ class Saves:
         return [self._infos[name] for name in self._queue.pending if name in self._infos]
 
     def admit(self, global_step: int) -> bool:
-        """Surface earlier failures and make room; False if this save is to be skipped.
-
-        Raises what made an earlier save fail.
-        """
-        self.surface()
+        """Make room for one more save; False if this one is to be skipped."""
         reason = self._queue.admit() if self._config.async_save else None
         if reason is None:
             return True
@@ -102,16 +108,22 @@ class Saves:
         if self._earlier is not None and not self._queue.pending:
             self._earlier.consider(names)
 
-    def now(self, request: SaveRequest, began: float) -> str:
+    def now(self, request: SaveRequest, began: float, *, quiet: bool = False) -> str:
         """Save and return the name, durable. began: monotonic time at which `save` was called."""
         before = clock.monotonic()
-        receipt = self._committed(request, None, "sync", began, lambda: clock.monotonic() - began)
+        try:
+            receipt = self._committed(
+                request, None, "sync", began, lambda: clock.monotonic() - began, quiet=quiet
+            )
+        except BaseException as error:
+            self._tell_failure(checkpoint_name(request.epoch, request.global_step), error)
+            raise
         self.stats.add(
             _cost(receipt, "sync", began, before, blocked=clock.monotonic() - began, staging=0)
         )
         self._said += self._after(receipt)
         self._tell(receipt)
-        self.surface()
+        self._warn()
         return receipt.name
 
     def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
@@ -130,27 +142,26 @@ class Saves:
         blocked.append(clock.monotonic() - began)
         return name
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until nothing is pending. Raises what failed, or WaitTimeoutError."""
-        self._queue.wait(timeout)
-        self.surface()
+    def drain(self, timeout: float | None = None) -> None:
+        """Wait until nothing is pending. Raises WaitTimeoutError; failures wait for `surface`."""
+        self._queue.drain(timeout)
 
     def surface(self) -> None:
         """Warn and raise what happened in the background since the last call."""
-        said, self._said = self._said, []
-        for text in said:
-            warnings.warn(text, HoldfastWarning, stacklevel=5)
+        self._warn()
         self._queue.raise_failures()
 
     def close(self) -> None:
-        """Finish what is pending and free threads and memory. Raises what failed."""
-        try:
-            self._queue.wait(self._config.close_timeout_seconds)
-        finally:
-            if self._stager is not None and not self._queue.pending:
-                self._stager.close()
-                self._stager = None
-        self.surface()
+        """Finish what is pending and free threads and memory. Raises WaitTimeoutError."""
+        self._queue.drain(self._config.close_timeout_seconds)
+        if self._stager is not None:
+            self._stager.close()
+            self._stager = None
+
+    def _warn(self) -> None:
+        said, self._said = self._said, []
+        for text in said:
+            warnings.warn(text, HoldfastWarning, stacklevel=6)
 
     def _stage(
         self, components: Sequence[ComponentState], objects: LiveObjects
@@ -186,14 +197,18 @@ class Saves:
         try:
             snapshot.finish()
             before = clock.monotonic()
-            receipt = self._committed(request, staged, mode, began, lambda: sum(blocked))
+            receipt = self._committed(
+                request, staged, mode, began, lambda: sum(blocked), quiet=True
+            )
         except BaseException as error:
             if isinstance(error, TornSnapshotError) and self._stager is not None:
                 self._stager.overlap.refuse(error.what)
-            self.stats.add_failed()
-            if self._on_failure is not None:
-                self._on_failure(self._path(name), error)
-            raise
+            text = self._failed(request, error)
+            self._tell_failure(name, error)
+            if text is None:
+                raise
+            self._said.append(text)
+            return
         finally:
             snapshot.release()
             self._infos.pop(name, None)
@@ -213,6 +228,8 @@ class Saves:
         mode: str,
         began: float,
         blocked: Callable[[], float],
+        *,
+        quiet: bool,
     ) -> SaveReceipt:
         def cost(written: int, linked: int, seconds: float) -> dict[str, Json]:
             snapshot = None if staged is None else staged.snapshot
@@ -231,7 +248,7 @@ class Saves:
             ).to_manifest()
 
         proof = None if staged is None else staged.snapshot.prove
-        return self._commit(request, earlier=self._earlier, proof=proof, cost=cost)
+        return self._commit(request, quiet=quiet, earlier=self._earlier, proof=proof, cost=cost)
 
     @property
     def _staging_bytes(self) -> int:
@@ -244,8 +261,13 @@ class Saves:
         _LOG.info("%s was dropped: %s", name, reason)
 
     def _tell(self, receipt: SaveReceipt) -> None:
-        if self._on_commit is not None:
-            self._on_commit(self._path(receipt.name), receipt.manifest.info(receipt.name))
+        if self._callbacks.on_commit is not None:
+            self._callbacks.on_commit(self._path(receipt.name), receipt.manifest.info(receipt.name))
+
+    def _tell_failure(self, name: str, error: BaseException) -> None:
+        self.stats.add_failed()
+        if self._callbacks.on_failure is not None:
+            self._callbacks.on_failure(self._path(name), error)
 
     def _path(self, name: str) -> Path:
         return Path(self._config.checkpoint_dir) / name

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import time as clock
+import signal
 import warnings
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,29 +16,21 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from holdfast.engine.catalog import read_catalog
+from holdfast.clock import Clock
+from holdfast.engine.catalog import Entry, read_catalog
 from holdfast.engine.ledger import SaveStats
-from holdfast.engine.progress import Progress
-from holdfast.engine.provenance import gather_provenance
-from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
-from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
-from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
-from holdfast.manager.background import OnCommit, OnFailure, Saves
+from holdfast.errors import CheckpointNotFoundError, ConfigError, HoldfastWarning
+from holdfast.manager import late
+from holdfast.manager.background import Callbacks, OnCommit, OnFailure
 from holdfast.manager.config import CheckpointConfig
-from holdfast.manager.history import MetricsHistory
-from holdfast.manager.metrics import numeric_metrics, plain_metrics
+from holdfast.manager.finding import Reference, find
+from holdfast.manager.parts import assemble
 from holdfast.manager.returned import LoadedCheckpoint
-from holdfast.manager.timeline import Timeline
-from holdfast.policy import Metric, Retention, best, default_retention, plan_prune
-from holdfast.session import (
-    LiveObjects,
-    ResumeReport,
-    capture_session,
-    json_config,
-    load_into,
-    plain_config,
-    resume_newest,
-)
+from holdfast.manager.rotation import PruneReport
+from holdfast.manager.signals import SignalWatch
+from holdfast.policy import Decision, Retention, Trigger, best
+from holdfast.session import LiveObjects, ResumeReport
+from holdfast.session.resume import Depth
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -46,10 +40,13 @@ class CheckpointManager:
 
     model, optimizer, scheduler, scaler: the live objects; None for what the run lacks.
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
-    retention: what rotation keeps; by default what `config` says.
-    on_commit, on_failure: called with the folder and the checkpoint's record, or the folder and the
-    error, after each save, on the thread that wrote it.
-    One manager at a time writes a run folder; any number may read it.
+    triggers: when `maybe_save` saves. retention: what rotation keeps; by default what `config`
+    says. clock: the time, for tests. on_commit, on_failure: called with the checkpoint's folder and
+    its record, or the error, after each save, on the thread that wrote it.
+
+    One process at a time writes a run folder, from its first save until `close`; any number may
+    read it. As a context manager it closes itself, and with `save_on_exception` or `AtExit` among
+    the triggers it saves the last state on leaving.
     """
 
     def __init__(
@@ -61,7 +58,9 @@ class CheckpointManager:
         scaler: Any = None,
         *,
         generators: Mapping[str, Any] | None = None,
+        triggers: Trigger | None = None,
         retention: Retention | None = None,
+        clock: Clock | None = None,
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
     ) -> None:
@@ -69,24 +68,19 @@ class CheckpointManager:
         self.objects = LiveObjects(
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
-        self.retention = retention or default_retention(config.save_total_limit, config.tracked)
-        self._run = LocalRun(config.checkpoint_dir)
-        self._history = MetricsHistory(self._run)
-        self._timeline = Timeline()
-        self._saves = Saves(
-            config,
-            self._run,
-            commit=self._write,
-            after=lambda receipt: self._rotate(),
-            on_commit=on_commit,
-            on_failure=on_failure,
+        run = LocalRun(config.checkpoint_dir)
+        self._parts = assemble(
+            run, config, self.objects, triggers, retention, clock, Callbacks(on_commit, on_failure)
         )
+        self._context = self._parts.context
+        self.retention = self._context.retention
+        self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
 
     def register(self, name: str, stateful: object) -> None:
         """Save and restore a further object with every checkpoint, under `name`.
 
         stateful: anything with `state_dict()` and `load_state_dict()`: a data loader or sampler, an
-        EMA, another module or optimizer. Register before `resume()` or `load()`.
+        EMA, another module or optimizer, an `EarlyStopper`. Register before `resume()` or `load()`.
         Raises ConfigError for a name that is taken or an object without state.
         """
         self.objects.register(name, stateful)
@@ -105,157 +99,152 @@ class CheckpointManager:
     ) -> Path | None:
         """Save a checkpoint; it is durable when this returns, and rotation has been carried out.
 
+        With `async_save` it returns as soon as the state is copied (with `async_overlap`, even
+        before what only optimizer steps change is): the folder returned appears when the save
+        commits, `wait` waits for that, and what goes wrong is raised by the next call.
+
         epoch, step: where training stands; step counts optimizer steps since the run began.
         metrics: numbers by name; the tracked ones decide what is best. model_config: plain values,
         a dataclass or a namespace. extra_state: any plain values and tensors.
-        Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best.
+        Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best,
+        if the save failed and `on_save_error` is "warn", or if it was skipped (`when_busy`).
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in every case.
+        Raises UnsavableError, NoSpaceError, SaveError, or LockedError if another process writes the
+        run; earlier checkpoints stand in every case.
         """
-        now, began = clock.time(), clock.monotonic()
-        numbers = numeric_metrics(metrics)
-        self._history.add(epoch, step, plain_metrics(metrics), now=now)
-        if not self._saves.admit(step):
-            return None
-        infos = sorted(
-            [*read_catalog(self._run).infos, *self._saves.pending_infos], key=lambda i: i.order
-        )
-        if self.config.save_best_only and not self._is_best(numbers, infos):
-            return None
-        reason = reason or self._default_reason(numbers)
-        request = self._request(
-            infos, now, epoch, step, numbers, metrics, model_config, extra_state, reason
-        )
-        self._saves.consider([i.name for i in infos[-1:]] + [p.name for p in request.parents])
-        if self.config.async_save:
-            return self._path(self._saves.later(request, self.objects, began))
-        return self._path(self._saves.now(request, began))
+        return self._parts.stepping.save(epoch, step, metrics, model_config, extra_state, reason)
 
-    def _request(
+    def maybe_save(
         self,
-        infos: list[CheckpointInfo],
-        now: float,
         epoch: int,
         step: int,
-        numbers: Mapping[str, float],
-        metrics: Mapping[str, Any] | None,
-        model_config: object,
-        extra_state: object,
-        reason: SaveReason,
-    ) -> SaveRequest:
-        if self._timeline.starts_beside_others(infos):
-            warnings.warn(
-                f"{self._run.place} already holds {len(infos)} checkpoints, up to step "
-                f"{infos[-1].global_step}, and this session did not resume from them; its own "
-                "count as newer. Call resume() first to go on, or use another checkpoint_dir",
-                HoldfastWarning,
-                stacklevel=4,
-            )
-        branch, sequence = self._timeline.place(infos)
-        config = plain_config(model_config)
-        run_state = {
-            "epoch": epoch,
-            "global_step": step,
-            "metrics": plain_metrics(metrics),
-            "best_metric": self.best_metric,
-            "metrics_history": self._history.records,
-            "model_config": config,
-            "extra_state": extra_state,
-        }
-        return SaveRequest(
-            epoch=epoch,
-            global_step=step,
-            branch=branch,
-            sequence=sequence,
-            time=now,
-            reason=reason,
-            components=capture_session(
-                self.objects,
-                run_state,
-                with_optimizer=self.config.save_optimizer,
-                with_rng=self.config.save_rng_state,
-            ),
-            metrics=numbers,
-            directions=self.config.directions,
-            config=json_config(config),
-            parents=self._timeline.parents(),
-            provenance=gather_provenance() if self.config.provenance else {},
+        metrics: Mapping[str, Any] | None = None,
+        model_config: object = None,
+        extra_state: object = None,
+        *,
+        end_of_epoch: bool = False,
+    ) -> Path | None:
+        """Save if a trigger is due, or if a signal or the file `save-now` asks for it.
+
+        Call it between steps: it is a safe point. metrics: those measured on the weights of this
+        very step; a value given as `Measurement(value, step)` of another step is never ranked as
+        one of this. end_of_epoch: `epoch` is over with this step, for `EveryEpochs`. The rest is
+        as in `save`. `last_decision` tells why it saved or not; a checkpoint keeps the reason.
+
+        Returns the checkpoint's folder, None if nothing was saved. Raises as `save` does, and
+        ConfigError if the manager has no triggers.
+        """
+        return self._parts.stepping.maybe_save(
+            epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
 
-    def _write(self, request: SaveRequest, **options: Any) -> SaveReceipt:
-        with self._progress("saving") as progress:
-            return save_checkpoint(self._run, request, progress=progress, **options)
+    @property
+    def last_decision(self) -> Decision | None:
+        """The last decision whether to save, with its reason; None before the first."""
+        return self._context.decisions.last
 
-    def _is_best(self, numbers: Mapping[str, float], infos: list[CheckpointInfo]) -> bool:
-        deciding = self._deciding
-        value = numbers.get(deciding.name)
-        if value is None:
-            warnings.warn(
-                f"save_best_only is set but the metrics hold no number named {deciding.name!r} "
-                f"(there are: {', '.join(sorted(numbers)) or 'none'}); nothing was saved",
-                HoldfastWarning,
-                stacklevel=4,
-            )
-            return False
-        winner = best(infos, deciding.name, deciding.mode)
-        return deciding.improves(value, None if winner is None else winner.metrics[deciding.name])
+    def check(self) -> Path | None:
+        """A safe point without news: save if a signal or the file `save-now` asked for it.
 
-    def _default_reason(self, numbers: Mapping[str, float]) -> SaveReason:
-        if not self.config.save_best_only:
-            return SaveReason("manual", "save() was called")
-        value = numbers[self._deciding.name]
-        return SaveReason("best", f"{self._deciding.name} improved to {value:.6g}")
+        For loops in which training stands still, such as validation. The checkpoint is of the
+        position last given to `save` or `maybe_save`, moved on by the optimizer steps since.
+        """
+        return self._parts.interruptions.check()
 
-    def prune(self, *, now: float | None = None) -> None:
-        """Carry out the retention rule and refresh the pointers. `save` does this by itself."""
+    def safe_point(self) -> AbstractContextManager[None]:
+        """Promise that nothing that is saved changes inside the `with`, random states excepted.
+
+        A signal that arrives inside is served at once, from the handler: for a validation or a
+        wait for data that takes longer than the grace period. Random states are saved as they were
+        on entering.
+        """
+        return self._parts.interruptions.safe_point()
+
+    def handle_signals(
+        self,
+        grace_seconds: float | None = None,
+        *,
+        stop: Iterable[int] = (signal.SIGTERM, signal.SIGINT),
+        save: Iterable[int] = (signal.SIGUSR1,),
+    ) -> SignalWatch:
+        """Let signals ask for a save: `stop` ones set `stop_requested` as well.
+
+        The save happens at the next safe point: `maybe_save`, `check` or `safe_point`.
+        grace_seconds: from a stop signal to the kill that follows; no retry waits beyond it. A
+        second stop signal ends the process at once. Lasts until `close`, or as a context manager.
+        Raises ConfigError outside the main thread.
+        """
+        return self._parts.interruptions.handle(grace_seconds, stop, save)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asked to stop: leave the loop after the next safe point."""
+        return self._parts.interruptions.stopping is not None
+
+    # What to keep
+
+    def prune(self) -> None:
+        """Carry out the retention rule and refresh the pointers. Saving does this by itself.
+
+        Raises LockedError if another process writes the run.
+        """
         self.wait()
-        for text in self._rotate(now):
+        self._context.writer.ensure()
+        for text in self._parts.rotation.prune():
             warnings.warn(text, HoldfastWarning, stacklevel=2)
 
-    def _rotate(self, now: float | None = None) -> list[str]:
-        catalog = read_catalog(self._run)
-        once, copied = without_copies(catalog.infos)
-        plan = plan_prune(
-            once,
-            self.retention,
-            now=clock.time() if now is None else now,
-            tracked=self.config.tracked,
-            protected=copied,
-        )
-        pruned = carry_out(self._run, plan, catalog)
-        refresh_pointers(self._run, read_catalog(self._run).infos, self.config.tracked)
-        return [
-            f"{name} could not be deleted and stays: {problem}"
-            for name, problem in pruned.failed.items()
-        ]
+    def plan_prune(self) -> PruneReport:
+        """What `prune` would do now: every checkpoint with the rule that keeps or gives it up."""
+        return self._parts.rotation.report()
+
+    def pin(self, checkpoint: Reference, reason: str) -> CheckpointInfo:
+        """Exempt a committed checkpoint from retention. Works while another process writes."""
+        if not reason.strip():
+            raise ConfigError("A pin needs a reason", fix="say why it must stay")
+        return late.set_pin(self._context.run, self._find(checkpoint), reason)
+
+    def unpin(self, checkpoint: Reference) -> CheckpointInfo:
+        """Take the pin away; the next rotation decides."""
+        return late.set_pin(self._context.run, self._find(checkpoint), None)
+
+    def record(
+        self, checkpoint: Reference, metrics: Mapping[str, Any], *, overwrite: bool = False
+    ) -> CheckpointInfo:
+        """Attach metrics measured later to a committed checkpoint, atomically.
+
+        checkpoint: a global step, or a name or path. From then on they count in ranking and
+        retention like metrics given to `save`, and stand in the history. Works from another process
+        while training writes. The same value again is no change. Raises ConfigError if the
+        checkpoint has another value and `overwrite` is not set.
+        """
+        return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Every committed checkpoint, oldest first, from the manifests alone."""
-        return read_catalog(self._run).infos
+        return read_catalog(self._context.run).infos
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
-        newest = read_catalog(self._run).newest
-        return None if newest is None else self._path(newest.name)
+        newest = read_catalog(self._context.run).newest
+        return None if newest is None else self._context.path(newest.name)
 
     def get_best_checkpoint(self, metric: str | None = None) -> Path | None:
         """Folder of the best checkpoint by a tracked metric, by default the deciding one.
 
         None if no checkpoint has a finite value of it. Raises ConfigError for an untracked metric.
         """
-        tracked = self._deciding if metric is None else self.config.tracked_metric(metric)
+        deciding = self._context.deciding
+        tracked = deciding if metric is None else self.config.tracked_metric(metric)
         winner = best(self.checkpoints(), tracked.name, tracked.mode)
-        return None if winner is None else self._path(winner.name)
+        return None if winner is None else self._context.path(winner.name)
 
     @property
     def best_metric(self) -> float:
         """Best finite value of the deciding metric so far; the worst possible if there is none."""
-        found = self._history.best(self._deciding)
-        worst = float("inf") if self._deciding.mode == "min" else float("-inf")
-        return worst if found is None else found
+        return self._context.best_metric
 
     # Restoring
 
@@ -279,18 +268,16 @@ class CheckpointManager:
         has changed then.
         """
         self.wait()
-        path = self._chosen(checkpoint_path)
-        with self._progress("loading") as progress:
-            loaded = load_into(
-                path,
-                self.objects,
-                with_optimizer=load_optimizer,
-                with_rng=load_rng_state,
-                strict=strict,
-                progress=progress,
+        path = self.get_latest_checkpoint() if checkpoint_path is None else Path(checkpoint_path)
+        if path is None:
+            raise CheckpointNotFoundError(
+                "There is no checkpoint to load",
+                where=self._context.run.place,
+                fix="use resume() where a fresh start is fine",
             )
-        self._adopt(loaded.info, loaded.values)
-        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path)
+        return self._parts.restoring.load(
+            path, with_optimizer=load_optimizer, with_rng=load_rng_state, strict=strict
+        )
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.
@@ -302,55 +289,66 @@ class CheckpointManager:
         path = self.get_best_checkpoint(metric)
         if path is None:
             raise CheckpointNotFoundError(
-                f"No checkpoint has a finite value of {metric or self._deciding.name!r}",
-                where=self._run.place,
+                f"No checkpoint has a finite value of {metric or self._context.deciding.name!r}",
+                where=self._context.run.place,
                 fix="pass the metric to save(), or load the newest with load()",
             )
         return self.load(path, **kwargs)
 
-    def resume(self, *, strict: bool = True, verbose: bool = True) -> ResumeReport:
+    def resume(
+        self,
+        *,
+        strict: bool = True,
+        verbose: bool = True,
+        verify: Depth = "digests",
+        allow_fresh: bool | None = None,
+    ) -> ResumeReport:
         """Go on from the newest checkpoint that verifies; a fresh start if there is none at all.
 
-        Walks back over damaged checkpoints, with the reason for each in the report. strict: as in
-        `load`. verbose: print
-        the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
-        MismatchError if the newest sound one does not fit the live objects.
+        Walks back over damaged checkpoints, with the reason for each in the report; once a sound
+        one is restored they are renamed to `damaged-...`, never deleted. strict: as in `load`.
+        verify: "digests" proves every byte before anything live changes, "structure" reads the
+        data once and proves it as it arrives. allow_fresh: False makes an empty folder an error,
+        True makes one without any usable checkpoint a fresh start. verbose: print the checklist.
+
+        Raises NothingToResumeError if no checkpoint is usable, and MismatchError or
+        NewerFormatError if the newest sound one cannot be taken.
         """
         self.wait()
-        with self._progress("resuming") as progress:
-            report = resume_newest(self._run, self.objects, strict=strict, progress=progress)
-        if report.info is not None:
-            self._adopt(report.info, report.values)
-            self._history.note_resume(report.info.name, report.global_step, now=clock.time())
+        report = self._parts.restoring.resume(strict=strict, verify=verify, allow_fresh=allow_fresh)
         if verbose:
             report.print()
         return report
 
+    # Ending
+
     @property
     def pending(self) -> tuple[Path, ...]:
         """Folders of checkpoints that were saved and are not committed yet, oldest first."""
-        return self._saves.pending
+        return self._parts.saving.saves.pending
 
     @property
     def stats(self) -> SaveStats:
-        """What the saves of this session cost."""
-        return self._saves.stats
+        """What the saves of this session cost; prints as one sentence."""
+        return self._parts.saving.saves.stats
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until every save so far is committed and rotation carried out.
 
         timeout: seconds, None for no limit. Raises WaitTimeoutError after that, and what made a
-        save fail since the last call.
+        save fail in the background since the last call.
         """
-        self._saves.wait(timeout)
+        self._parts.saving.wait(timeout)
 
     def close(self) -> None:
-        """Finish pending saves and free their memory; the manager can still read afterwards.
+        """Finish: save if `AtExit` asks for it, wait for pending saves, let others write.
 
-        Raises what made a save fail since the last call, and WaitTimeoutError if one is not done
-        within `close_timeout_seconds`.
+        Restores signal handlers, and says in the log what the saves cost and how many failed, if
+        any did. The manager can still read afterwards. Raises what made a save fail in the
+        background since the last call, and WaitTimeoutError if one is not done within
+        `close_timeout_seconds`.
         """
-        self._saves.close()
+        self._close(None)
 
     def __enter__(self) -> Self:
         return self
@@ -361,31 +359,23 @@ class CheckpointManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._close(error)
 
-    @property
-    def _deciding(self) -> Metric:
-        return self.config.tracked[0]
+    def _close(self, error: BaseException | None) -> None:
+        saving = self._parts.saving
+        try:
+            self._parts.interruptions.finish(error)
+            saving.saves.close()
+            if self._context.writer.holds_lock:
+                saving.flush_history()
+        finally:
+            self._parts.interruptions.release()
+            if not self.pending:
+                self._context.writer.release()
+            saving.failures.report()
+        saving.report()
+        saving.surface()
 
-    def _path(self, name: str) -> Path:
-        return Path(self.config.checkpoint_dir) / name
-
-    def _chosen(self, path: str | os.PathLike[str] | None) -> Path:
-        if path is not None:
-            return Path(path)
-        latest = self.get_latest_checkpoint()
-        if latest is None:
-            raise CheckpointNotFoundError(
-                "There is no checkpoint to load",
-                where=self._run.place,
-                fix="use resume() where a fresh start is fine",
-            )
-        return latest
-
-    def _adopt(self, info: CheckpointInfo | None, values: Mapping[str, Any]) -> None:
-        self._history.replace(values["metrics_history"])
-        if info is not None:
-            self._timeline.went_back_to(info)
-
-    def _progress(self, what: str) -> Progress:
-        return Progress(what, enabled=self.config.progress)
+    def _find(self, checkpoint: Reference) -> Entry:
+        self.wait()
+        return find(self._context.run, Path(self.config.checkpoint_dir), checkpoint)

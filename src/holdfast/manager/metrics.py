@@ -6,6 +6,7 @@ import numbers
 from collections.abc import Mapping
 
 from holdfast.errors import UnsavableError
+from holdfast.policy import Measurement
 
 
 def numeric_metrics(metrics: Mapping[str, object] | None) -> dict[str, float]:
@@ -36,6 +37,26 @@ def plain_metrics(metrics: Mapping[str, object] | None) -> dict[str, object]:
         else number
         for name, value in (metrics or {}).items()
     }
+
+
+def split_by_step(
+    metrics: Mapping[str, object] | None, step: int
+) -> tuple[dict[str, object], dict[str, Measurement]]:
+    """Metrics of the weights of `step`, and those measured on other weights.
+
+    A value given as `Measurement(value, step)` says itself what it was measured on; any other was
+    measured just now.
+    """
+    now: dict[str, object] = {}
+    older: dict[str, Measurement] = {}
+    for name, value in (metrics or {}).items():
+        if not isinstance(value, Measurement):
+            now[name] = value
+        elif value.step == step:
+            now[name] = value.value
+        else:
+            older[name] = value
+    return now, older
 
 
 def as_number(value: object) -> float | None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, NewerFormatError
 from holdfast.jsontext import Json
 from holdfast.manifest.names import MANIFEST_FILE
 from holdfast.manifest.record import ComponentRecord, FileRecord, Manifest
@@ -44,7 +44,7 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
         "sequence": manifest.sequence,
         "time": iso_time(manifest.time),
         "reason": {"kind": manifest.reason.kind, "text": manifest.reason.text},
-        "metrics": {name: _metric_out(value) for name, value in manifest.metrics.items()},
+        "metrics": {name: metric_out(value) for name, value in manifest.metrics.items()},
         "directions": dict(manifest.directions),
         "components": {
             name: {"kind": c.kind, "file": c.file, "tensors": c.tensors, "bytes": c.bytes}
@@ -75,7 +75,7 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
         raise FormatError("Not a holdfast manifest: its format is another", where=where)
     version = top.take("version", int)
     if version != VERSION:
-        raise FormatError(
+        raise (NewerFormatError if version > VERSION else FormatError)(
             f"The checkpoint has format version {version}, this holdfast reads version {VERSION}",
             where=where,
             fix="install a newer holdfast",
@@ -208,7 +208,8 @@ def _parent(fields: _Fields) -> Parent:
     )
 
 
-def _metric_out(value: float) -> Json:
+def metric_out(value: float) -> Json:
+    """A metric as the manifest writes it: a number, or a non-finite one by name."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

@@ -101,7 +101,8 @@ def load_from(
     return Loaded(
         info=source.info,
         values=values,
-        lines=(*restored.lines, *_record_lines(objects, values)),
+        run_state=restored.run_state,
+        lines=(*restored.lines, *_record_lines(source, objects, values)),
         components=tuple(source.components()),
         read=read,
     )
@@ -114,6 +115,13 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     info = source.info
     if info is None:
         return values | {"timestamp": restored.run_state.get("timestamp")}
+    # What was measured later stands in the manifest only.
+    late = {name: value for name, value in info.metrics.items() if name not in values["metrics"]}
+    if late:
+        values["metrics"] = {**values["metrics"], **late}
+        values["metrics_history"].append(
+            {"epoch": info.epoch, "global_step": info.global_step, "metrics": late}
+        )
     return values | {
         "epoch": info.epoch,
         "global_step": info.global_step,
@@ -121,6 +129,12 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     }
 
 
-def _record_lines(objects: LiveObjects, values: Mapping[str, Any]) -> list[Line]:
+def _record_lines(
+    source: CheckpointSource, objects: LiveObjects, values: Mapping[str, Any]
+) -> list[Line]:
+    notes = []
+    if source.info is not None and source.info.reason.kind == "exception":
+        why = f"saved while training broke off ({source.info.reason.text}): the batch in progress"
+        notes.append(Line("moment", "note", f"{why} is not repeated"))
     history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
-    return [history, *counter_lines(objects, values["epoch"], values["global_step"])]
+    return [*notes, history, *counter_lines(objects, values["epoch"], values["global_step"])]

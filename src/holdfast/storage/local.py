@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from holdfast.errors import CheckpointNotFoundError, NoSpaceError
-from holdfast.storage import durable, leftovers, run_files
+from holdfast.storage import durable, leftovers, lock, reading, run_files
 from holdfast.storage.durable import check_name, entry_exists, flush_folder, make_folders, saving
 from holdfast.storage.filesystems import prefers_direct_io
+from holdfast.storage.lock import WriterLock
 from holdfast.storage.opened import LocalOpened
 from holdfast.storage.protocol import Block, NameTakenError
 from holdfast.storage.staged import LocalStaged
@@ -84,13 +86,24 @@ class LocalRun:
     def discard(self, name: str, *, owned: Iterable[str] | None = None) -> list[str]:
         """Delete a checkpoint, its name first; whatever is not ours in it is kept beside it."""
         path = self._path / self._committed(name)
-        kept = self._keep_strangers(path, None if owned is None else frozenset(owned))
-        trash = self._path / leftovers.hidden_name(leftovers.TRASH_PREFIX, name)
-        with saving("discard the checkpoint", path):
-            os.rename(path, trash)
-            flush_folder(self._path)
-        leftovers.remove_tree(trash)
+        with contextlib.ExitStack() as stack:
+            with saving("hold the checkpoint against readers", path):
+                stack.enter_context(reading.alone(path))
+            kept = self._keep_strangers(path, None if owned is None else frozenset(owned))
+            trash = self._path / leftovers.hidden_name(leftovers.TRASH_PREFIX, name)
+            with saving("discard the checkpoint", path):
+                os.rename(path, trash)
+                flush_folder(self._path)
+            leftovers.remove_tree(trash)
         return kept
+
+    def in_use(self, name: str) -> bool:
+        """Whether a reader, here or in another process, has the checkpoint open."""
+        return reading.in_use(self._path / check_name(name))
+
+    def lock(self) -> WriterLock:
+        """Become the one process that writes the run."""
+        return lock.acquire(self._path)
 
     def sweep(self) -> list[str]:
         """Remove the leftovers of writers that are provably gone; return their names."""
@@ -98,7 +111,19 @@ class LocalRun:
 
     def replace_bytes(self, name: str, file: str, data: Block) -> None:
         """Replace one small file of a committed checkpoint, atomically and durably."""
-        run_files.replace_file(self._path / self._committed(name) / check_name(file), data)
+        path = self._path / self._committed(name) / check_name(file)
+        run_files.replace_file(path, data, hidden_in=self._path)
+
+    def update_bytes(
+        self, name: str, file: str, change: Callable[[bytes], bytes], *, max_bytes: int
+    ) -> None:
+        """Replace one small file by what `change` makes of it, alone among those who do so."""
+        path = self._path / self._committed(name) / check_name(file)
+        run_files.update_file(path, change, max_bytes=max_bytes, hidden_in=self._path)
+
+    def take(self, file: str) -> bool:
+        """Remove a file of the run; whether it was there."""
+        return run_files.take(self._path / check_name(file))
 
     def append_line(self, file: str, line: bytes) -> None:
         """Append one line to a file of the run, durably."""
@@ -156,4 +181,4 @@ class LocalRun:
 def _is_ours(entry: os.DirEntry[str], owned: frozenset[str] | None) -> bool:
     if not entry.is_file(follow_symlinks=False):
         return False
-    return owned is None or entry.name in owned or entry.name.startswith(leftovers.STAGING_PREFIX)
+    return owned is None or entry.name in owned or entry.name.startswith(leftovers.EDIT_PREFIX)
