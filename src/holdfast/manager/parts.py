@@ -41,7 +41,7 @@ def assemble(
     triggers: Trigger | None,
     retention: Retention | None,
     clock: Clock | None,
-    callbacks: Callbacks,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
 ) -> Parts:
     """Build the parts of one manager; nothing is touched yet."""
     deciding = config.tracked[0]
