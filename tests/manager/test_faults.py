@@ -11,7 +11,7 @@ import torch
 from manager_helpers import FakeClock, Session, new_session
 from torch import nn
 
-from holdfast import CheckpointConfig, KeepLast
+from holdfast import CheckpointConfig, EverySteps, KeepLast
 from holdfast.errors import ConfigError, HoldfastWarning, NoSpaceError, SaveError, UnsavableError
 from holdfast.manager.parts import Parts, assemble
 from holdfast.session import LiveObjects
@@ -46,10 +46,10 @@ class FailingRun(MemoryRun):
 def parts_over(run: MemoryRun, clock: FakeClock, **options: Any) -> Parts:
     """A manager's parts over a run in memory."""
     session: Session = new_session()
-    retention = options.pop("retention", None)
+    retention, triggers = options.pop("retention", None), options.pop("triggers", None)
     config = CheckpointConfig("unused", progress=False, provenance=False, **options)
     objects = LiveObjects(session.model, session.optimizer)
-    return assemble(run, config, objects, None, retention, clock)
+    return assemble(run, config, objects, triggers, retention, clock)
 
 
 def save(parts: Parts, step: int, **metrics: float) -> Path | None:
@@ -107,6 +107,40 @@ def test_a_failed_save_may_leave_training_alone(caplog: pytest.LogCaptureFixture
     assert save(parts, 3) is not None
     parts.saving.failures.report()
     assert "2 of 3 saves FAILED, the last at step 2; the last one saved is of step 3" in caplog.text
+
+
+class Unlisted(FailingRun):
+    """A folder that cannot be listed while `broken`."""
+
+    broken = False
+
+    def names(self) -> list[str]:
+        """Fails as a stale mount does."""
+        if self.broken:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return super().names()
+
+
+def test_a_run_folder_that_cannot_be_listed_is_a_failed_save() -> None:
+    """It falls under the same policy, and the manager is usable when the mount is back."""
+    run = Unlisted()
+    parts = parts_over(run, FakeClock(), on_save_error="warn")
+    run.broken = True
+    with pytest.warns(HoldfastWarning, match="cannot be used: Stale file handle"):
+        assert save(parts, 1) is None
+    run.broken = False
+    assert save(parts, 2) is not None
+
+
+def test_a_request_that_failed_is_not_tried_at_every_step() -> None:
+    """The failure is told once; a person may ask again."""
+    run = FailingRun(*[errno.EROFS] * 9)
+    parts = parts_over(run, FakeClock(), on_save_error="warn", triggers=EverySteps(10**9))
+    run.append_line("save-now", b"")
+    with pytest.warns(HoldfastWarning, match="failure 1 of 1"):
+        assert parts.stepping.maybe_save(0, 1, None, None, None, end_of_epoch=False) is None
+    assert parts.stepping.maybe_save(0, 2, None, None, None, end_of_epoch=False) is None
+    assert len(run.attempts) == 1
 
 
 def test_values_that_cannot_be_saved_always_raise() -> None:

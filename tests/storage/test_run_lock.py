@@ -24,8 +24,8 @@ FORK_AND_HOLD = (
     "import os, sys, time\nfrom holdfast.storage import LocalRun\n"
     "lock = LocalRun(sys.argv[1]).lock()\n"
     "child = os.fork()\n"
-    "if child == 0:\n    time.sleep(600)\n"
-    "print(child, flush=True)\nsys.stdin.read()\n"
+    "if child == 0:\n    print(os.getpid(), flush=True)\n    time.sleep(600)\n"
+    "sys.stdin.read()\n"
 )
 
 

@@ -89,12 +89,14 @@ class Interruptions:
         return self._requested, None if self._stop_served else self.stopping
 
     def served(self, path: Path | None, exiting: str | None) -> None:
-        """A save was carried out (or failed: then the wishes stand)."""
+        """A save was carried out, or failed, which was told: it is not tried again at each step.
+
+        A stop that could not be served stands until the manager is left.
+        """
         saved_already = (
             self._context.decisions.last is not None and not self._context.decisions.last.save
         )
-        if path is not None:
-            self._requested = None
+        self._requested = None
         if exiting is not None and (path is not None or saved_already):
             self._stop_served = True
 

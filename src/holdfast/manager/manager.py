@@ -6,12 +6,13 @@ import os
 import signal
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
@@ -29,8 +30,9 @@ from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.rotation import PruneReport
 from holdfast.manager.signals import SignalWatch
 from holdfast.policy import Decision, Retention, Trigger, best
-from holdfast.session import LiveObjects, ResumeReport
+from holdfast.session import LiveObjects, Only, ResumeReport, Wanted, device_of
 from holdfast.session.resume import Depth
+from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -127,13 +129,10 @@ class CheckpointManager:
     ) -> Path | None:
         """Save if a trigger is due, or if a signal or the file `save-now` asks for it.
 
-        Call it between steps: it is a safe point. metrics: those measured on the weights of this
-        very step; a value given as `Measurement(value, step)` of another step is never ranked as
-        one of this. end_of_epoch: `epoch` is over with this step, for `EveryEpochs`. The rest is
-        as in `save`. `last_decision` tells why it saved or not; a checkpoint keeps the reason.
-
-        Returns the checkpoint's folder, None if nothing was saved. Raises as `save` does, and
-        ConfigError if the manager has no triggers.
+        Call it between steps: it is a safe point. metrics: of the weights of this very step; a
+        `Measurement(value, step)` of another one is never ranked as of this. end_of_epoch: `epoch`
+        ends with this step. The rest, and what is raised, is as in `save`; ConfigError without
+        triggers. Returns None if nothing was saved; `last_decision` tells why.
         """
         return self._parts.stepping.maybe_save(
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
@@ -145,19 +144,17 @@ class CheckpointManager:
         return self._context.decisions.last
 
     def check(self) -> Path | None:
-        """A safe point without news: save if a signal or the file `save-now` asked for it.
+        """A safe point while training stands still: save if a signal or `save-now` asked for it.
 
-        For loops in which training stands still, such as validation. The checkpoint is of the
-        position last given to `save` or `maybe_save`, moved on by the optimizer steps since.
+        The checkpoint is of the position last given, moved on by the optimizer steps since.
         """
         return self._parts.interruptions.check()
 
     def safe_point(self) -> AbstractContextManager[None]:
         """Promise that nothing that is saved changes inside the `with`, random states excepted.
 
-        A signal that arrives inside is served at once, from the handler: for a validation or a
-        wait for data that takes longer than the grace period. Random states are saved as they were
-        on entering.
+        A signal inside is served at once, from the handler: for a validation or a wait for data
+        longer than the grace period. Random states are saved as they were on entering.
         """
         return self._parts.interruptions.safe_point()
 
@@ -170,7 +167,7 @@ class CheckpointManager:
     ) -> SignalWatch:
         """Let signals ask for a save: `stop` ones set `stop_requested` as well.
 
-        The save happens at the next safe point: `maybe_save`, `check` or `safe_point`.
+        Served at the next safe point: `maybe_save`, `check`, `safe_point` or leaving the manager.
         grace_seconds: from a stop signal to the kill that follows; no retry waits beyond it. A
         second stop signal ends the process at once. Lasts until `close`, or as a context manager.
         Raises ConfigError outside the main thread.
@@ -213,10 +210,9 @@ class CheckpointManager:
     ) -> CheckpointInfo:
         """Attach metrics measured later to a committed checkpoint, atomically.
 
-        checkpoint: a global step, or a name or path. From then on they count in ranking and
-        retention like metrics given to `save`, and stand in the history. Works from another process
-        while training writes. The same value again is no change. Raises ConfigError if the
-        checkpoint has another value and `overwrite` is not set.
+        checkpoint: a global step, or a name or path. They rank and retain like those given to
+        `save` and stand in the history. Works while another process writes. Raises ConfigError if
+        the checkpoint has another value and `overwrite` is not set.
         """
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
@@ -255,17 +251,32 @@ class CheckpointManager:
         load_rng_state: bool = True,
         *,
         strict: bool = True,
+        components: Collection[str] | None = None,
+        only: Only | None = None,
+        map_location: str | torch.device | None = None,
+        cast: CastPolicy = "refuse",
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
         checkpoint_path: a checkpoint folder or an original `.pt` file; None takes the newest.
         load_optimizer: also optimizer, scheduler and scaler. load_rng_state: also random states.
-        strict: names, shapes and dtypes must agree; otherwise what fits is restored and the rest
-        is listed in the report under "report".
+        strict: names, shapes and dtypes must agree; otherwise what fits is restored and `report`
+        of the result lists the rest (shapes and dtypes must agree all the same).
+
+        For a part: components: names such as "model", "optimizer", "rng" or those of registered
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
+        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
+        function; alone it stands for components=["model"]. Neither changes the metrics history or
+        which checkpoint the session is taken to go on from.
+        map_location: the device for tensors that no live tensor stands ready for: those in the
+        state of other objects, in extra_state and in the state dicts of the result; the CPU by
+        default. Live tensors are filled where they are. cast: "floating" converts between floating
+        dtypes.
+
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
-        Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
-        has changed then.
+        Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
+        no live object has changed then; InterruptedLoadError says that some have.
         """
         self.wait()
         path = self.get_latest_checkpoint() if checkpoint_path is None else Path(checkpoint_path)
@@ -275,8 +286,10 @@ class CheckpointManager:
                 where=self._context.run.place,
                 fix="use resume() where a fresh start is fine",
             )
+        device = device_of(map_location)
         return self._parts.restoring.load(
-            path, with_optimizer=load_optimizer, with_rng=load_rng_state, strict=strict
+            path,
+            Wanted(load_optimizer, load_rng_state, components, only, strict, cast, device),
         )
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:

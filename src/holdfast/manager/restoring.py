@@ -14,7 +14,7 @@ from holdfast.manager.context import Context
 from holdfast.manager.interruptions import Interruptions
 from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.saving import Position
-from holdfast.session import ResumeReport, load_into, resume_newest
+from holdfast.session import ResumeReport, Wanted, load_into, resume_newest
 from holdfast.session.resume import Depth
 from holdfast.values import CheckpointInfo
 
@@ -27,21 +27,13 @@ class Restoring:
     def __init__(self, context: Context, interruptions: Interruptions) -> None:
         self._context, self._interruptions = context, interruptions
 
-    def load(
-        self, path: Path, *, with_optimizer: bool, with_rng: bool, strict: bool
-    ) -> LoadedCheckpoint:
-        """Restore one checkpoint; see `CheckpointManager.load`."""
+    def load(self, path: Path, wanted: Wanted) -> LoadedCheckpoint:
+        """Restore one checkpoint or a part of it; see `CheckpointManager.load`."""
         with self._progress("loading") as progress:
-            loaded = load_into(
-                path,
-                self._context.objects,
-                with_optimizer=with_optimizer,
-                with_rng=with_rng,
-                strict=strict,
-                progress=progress,
-            )
-        self._adopt(loaded.info, loaded.values, loaded.run_state)
-        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path)
+            loaded = load_into(path, self._context.objects, wanted, progress=progress)
+        if not wanted.partial:
+            self._adopt(loaded.info, loaded.values, loaded.run_state)
+        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path, loaded.lines)
 
     def resume(self, *, strict: bool, verify: Depth, allow_fresh: bool | None) -> ResumeReport:
         """Go on from the newest that verifies; see `CheckpointManager.resume`."""
@@ -75,7 +67,7 @@ class Restoring:
         run_state: Mapping[str, Any],
     ) -> None:
         context = self._context
-        epoch, step = int(values["epoch"]), int(values["global_step"])
+        epoch, step = _count(values["epoch"]), _count(values["global_step"])
         context.history.replace(values["metrics_history"])
         context.restored = {} if info is None else {info.id: _RESTORED}
         if info is not None:
@@ -99,3 +91,8 @@ class Restoring:
 
     def _progress(self, what: str) -> Progress:
         return Progress(what, enabled=self._context.config.progress)
+
+
+def _count(value: object) -> int:
+    """A step or epoch; imported files may hold anything there."""
+    return value if isinstance(value, int) and value >= 0 else 0

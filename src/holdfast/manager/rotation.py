@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from holdfast.engine.catalog import Catalog, read_catalog
-from holdfast.engine.prune import carry_out, refresh_pointers
+from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
 from holdfast.engine.save import SaveRequest
 from holdfast.manager.context import Context
 from holdfast.policy import KeepAnyOf, KeepAtMostBytes, PrunePlan, best, plan_prune
@@ -46,13 +46,15 @@ class Rotation:
         """What `prune` would do now, by name; deletes nothing."""
         catalog = read_catalog(self._context.run)
         plan = self._plan(catalog)
-        names = {entry.manifest.id: entry.name for entry in catalog.entries}
+        names: dict[str, list[str]] = {}
+        for entry in catalog.entries:
+            names.setdefault(entry.manifest.id, []).append(entry.name)
         unreadable = {
             item.name: f"its manifest cannot be trusted: {item.error.what}"
             for item in catalog.unreadable
         }
-        keep = {names[identity]: why for identity, why in plan.keep.items()}
-        delete = {names[identity]: why for identity, why in plan.delete.items()}
+        keep = {name: why for identity, why in plan.keep.items() for name in names[identity]}
+        delete = {name: why for identity, why in plan.delete.items() for name in names[identity]}
         return PruneReport(unreadable | keep, delete, plan.warnings)
 
     def prune(self) -> list[str]:
@@ -112,10 +114,11 @@ class Rotation:
         """The plan, with everything that is being read protected."""
         context = self._context
         names = {entry.manifest.id: entry.name for entry in catalog.entries}
-        held = {**context.restored, **(protected or {})}
+        infos, copied = without_copies(catalog.infos)
+        held = {**context.restored, **copied, **(protected or {})}
         while True:
             plan = plan_prune(
-                catalog.infos if extra is None else [*catalog.infos, extra],
+                infos if extra is None else [*infos, extra],
                 context.retention,
                 now=context.clock.time(),
                 protected=held,

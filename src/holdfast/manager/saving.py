@@ -104,12 +104,12 @@ class Saving:
         """
         context = self._context
         began = monotonic()
+        if at_once:
+            self.saves.drain()
+        else:
+            self.surface()
         self.busy = True
         try:
-            if at_once:
-                self.saves.drain()
-            else:
-                self.surface()
             context.writer.ensure()
             if not at_once and not self.saves.admit(position.step):
                 return None
@@ -120,11 +120,12 @@ class Saving:
             else:
                 name = self.saves.now(request, began, quiet=quiet)
             context.decisions.saved(moment)
-        except SaveError as error:
+        except (SaveError, OSError) as error:
+            failure = error if isinstance(error, SaveError) else _as_save_error(error)
             context.decisions.failed(moment)
-            text = self.failures.note(position.step, error)
+            text = self.failures.note(position.step, failure)
             if context.config.on_save_error == "raise":
-                raise
+                raise failure from (error.__cause__ if failure is error else error)
             warnings.warn(text, HoldfastWarning, stacklevel=4)
             return None
         finally:
@@ -207,7 +208,14 @@ class Saving:
         """What follows a commit, on the thread that committed; returns what to warn of."""
         self._moments.pop(receipt.manifest.id, None)
         self.failures.note_success(receipt.manifest.global_step)
-        return [*self._rotation.prune(), *self._flush()]
+        return [*self._rotate(), *self._flush()]
+
+    def _rotate(self) -> list[str]:
+        """Prune. The checkpoint is committed: a disk that fails now is no failure of the save."""
+        try:
+            return self._rotation.prune()
+        except (SaveError, OSError) as error:
+            return [f"Old checkpoints could not be looked through and all stay: {error}"]
 
     def _failed(self, request: SaveRequest, error: BaseException) -> str | None:
         """A save failed in the background; returns what to warn of, None if it is to be raised."""
@@ -280,3 +288,8 @@ class Saving:
                 stacklevel=7,
             )
         return context.timeline.place(infos)
+
+
+def _as_save_error(error: OSError) -> SaveError:
+    """Of what the run's folder itself refuses, such as being listed."""
+    return SaveError(f"The run folder cannot be used: {error.strerror or error}")

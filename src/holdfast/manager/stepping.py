@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.errors import ConfigError
 from holdfast.manager.context import Context
 from holdfast.manager.interruptions import Interruptions
-from holdfast.manager.metrics import numeric_metrics, plain_metrics, split_by_step
+from holdfast.manager.metrics import numeric_metrics, plain_metrics, split_by_step, whole_number
 from holdfast.manager.saving import Position, Saving
 from holdfast.values import SaveReason
 
@@ -32,6 +32,7 @@ class Stepping:
     ) -> Path | None:
         """See `CheckpointManager.save`."""
         context = self._context
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
         position = self._stand(epoch, step, epoch, metrics, model_config, extra_state)
         self._note(position)
         if context.config.save_best_only and not self._saving.beats_the_best(position):
@@ -57,6 +58,7 @@ class Stepping:
                 "maybe_save() has no triggers to ask",
                 fix="give the manager some: CheckpointManager(..., triggers=EverySteps(1000))",
             )
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
         epochs = epoch + 1 if end_of_epoch else epoch
         position = self._stand(epoch, step, epochs, metrics, model_config, extra_state)
         requested, exiting = self._interruptions.wishes()

@@ -68,6 +68,10 @@ class FolderSource:
         if self._prove:
             self._checkpoint.verify(components)
 
+    def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Prove that every target can take its tensor; touches none. Raises MismatchError."""
+        self._checkpoint.check(component, targets)
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Write stored tensors into the targets, hashed again on the way."""
         self._checkpoint.fill(component, targets)

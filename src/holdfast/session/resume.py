@@ -29,6 +29,7 @@ from holdfast.session.folder import FolderSource
 from holdfast.session.load import load_from, load_into
 from holdfast.session.objects import LiveObjects
 from holdfast.session.report import Loaded, ResumeReport
+from holdfast.session.wanted import Wanted
 from holdfast.storage.protocol import RunStorage
 
 Depth: TypeAlias = Literal["structure", "digests"]
@@ -123,7 +124,8 @@ class _Walk:
         for pause in (*_PAUSES_SECONDS, None):
             try:
                 with FolderSource.open(self.run, name, self.progress, prove=self.prove) as source:
-                    return load_from(source, Path(source.place), self.objects, strict=self.strict)
+                    wanted = Wanted(strict=self.strict)
+                    return load_from(source, Path(source.place), self.objects, wanted)
             except CheckpointNotFoundError:
                 return None
             except LoadError as error:

@@ -83,10 +83,11 @@ def _namespace() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When the process started, in ticks after boot; None if there is none."""
+    """When the process started, in ticks after boot; None if there is none or it has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # The name in brackets may itself hold brackets and spaces.
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])

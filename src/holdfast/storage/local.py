@@ -29,6 +29,7 @@ class LocalRun:
     def __init__(self, path: str | os.PathLike[str], *, direct_io: bool | None = None) -> None:
         self._path = Path(path)
         self._direct_io = direct_io
+        self._settled: set[str] = set()
 
     @property
     def path(self) -> Path:
@@ -64,7 +65,7 @@ class LocalRun:
                 where=self.place,
                 fix="free space, or save to a larger disk",
             )
-        make_folders(self._path)
+        self._make_folder()
         if self._direct_io is None:
             self._direct_io = prefers_direct_io(self._path)
         folder = leftovers.create_owned(self._path, name)
@@ -72,7 +73,7 @@ class LocalRun:
 
     def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""
-        return LocalOpened(self._path / check_name(name))
+        return LocalOpened(os.path.join(self._path, check_name(name)))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a checkpoint another name, atomically and durably."""
@@ -127,8 +128,10 @@ class LocalRun:
 
     def append_line(self, file: str, line: bytes) -> None:
         """Append one line to a file of the run, durably."""
-        make_folders(self._path)
-        run_files.append_line(self._path / check_name(file), line)
+        self._make_folder()
+        path = self._path / check_name(file)
+        run_files.append_line(path, line, settle=file not in self._settled)
+        self._settled.add(file)
 
     def read_lines(self, file: str) -> list[bytes]:
         """The whole lines of a file of the run."""
@@ -141,6 +144,14 @@ class LocalRun:
     def free_bytes(self) -> int | None:
         """Bytes an ordinary user can still write here."""
         return durable.free_bytes(self._path)
+
+    def _make_folder(self) -> None:
+        """Make the run's folder if it is missing, and its name durable, whoever made it.
+
+        A process that died between making it and the flush left it there, seemingly fine.
+        """
+        make_folders(self._path, settle="." not in self._settled)
+        self._settled.add(".")
 
     def _committed(self, name: str) -> str:
         """The name, if a folder has it. Raises CheckpointNotFoundError otherwise."""
@@ -166,11 +177,11 @@ class LocalRun:
         kept_folder = self._free_name(f"kept-from-{path.name}")
         with saving("keep the files that are not holdfast's", kept_folder):
             os.mkdir(kept_folder)
+            # Durable before anything moves in: else the folder could be lost with what is in it.
+            flush_folder(self._path)
             for name in strangers:
                 os.rename(path / name, kept_folder / name)
             flush_folder(kept_folder)
-            flush_folder(path)
-            flush_folder(self._path)
         return [str(kept_folder / name) for name in strangers]
 
     def _free_name(self, name: str) -> Path:

@@ -124,14 +124,20 @@ def _give_back(held: _Held) -> None:
 
 def _take(path: Path, flock: Flock) -> int:
     """A descriptor that holds the lock. Raises LockedError, OSError."""
-    for _ in range(_ATTEMPTS_MAX):
+    for attempt in range(_ATTEMPTS_MAX):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         try:
             try:
                 flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 locks = True
             except BlockingIOError as error:
-                raise _refusal(path, _read(fd, tries=10)) from error
+                holder = _read(fd, tries=10)
+                # A child forked in the holder's last moment may not have let go of its copy yet.
+                if holder is None or not holder.is_gone() or attempt == _ATTEMPTS_MAX - 1:
+                    raise _refusal(path, holder) from error
+                os.close(fd)
+                time.sleep(_PAUSE_SECONDS)
+                continue
             except OSError as error:
                 if error.errno not in NO_LOCKS:
                     raise

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
@@ -154,7 +153,7 @@ class LocalOpened:
         return self._folder
 
     def _at(self, file: str) -> str:
-        return str(Path(self._place, file)) if file.isprintable() else f"{self._place}: {file!a}"
+        return f"{self._place}/{file}" if file.isprintable() else f"{self._place}: {file!a}"
 
 
 def _open_folder(path: str) -> int:

@@ -87,8 +87,11 @@ def take(path: Path) -> bool:
     return True
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably; after a torn line, on a line of its own. Raises SaveError."""
+def append_line(path: Path, line: bytes, *, settle: bool) -> None:
+    """Append one line durably; after a torn line, on a line of its own. Raises SaveError.
+
+    settle: make the file's name durable even if it is not new: who made it may have died before.
+    """
     with saving("append to the file", path, missing_bytes=len(line) + 1):
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o666)
@@ -99,7 +102,7 @@ def append_line(path: Path, line: bytes) -> None:
             flush(fd)
         finally:
             os.close(fd)
-        if size == 0:
+        if settle or size == 0:
             flush_folder(path.parent)
 
 
