@@ -29,7 +29,6 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,9 @@ class DcpSave(Way):
 
     def save(self, step: int) -> None:
         """Blocking."""
-        import torch.distributed.checkpoint as dcp
+        import torch.distributed.checkpoint as dcp_module
+
+        dcp: Any = dcp_module
 
         began = time.perf_counter()
         path = self._next()
@@ -176,9 +177,10 @@ class DcpAsync(Way):
 
     def __init__(self, training: Training, folder: Path) -> None:
         super().__init__(training, folder)
-        import torch.distributed as dist
+        import torch.distributed as dist_module
         from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+        dist: Any = dist_module
         if not dist.is_initialized():
             store = dist.HashStore()
             dist.init_process_group("gloo", store=store, rank=0, world_size=1)
@@ -188,7 +190,9 @@ class DcpAsync(Way):
 
     def save(self, step: int) -> None:
         """Wait for the one before, copy, return."""
-        import torch.distributed.checkpoint as dcp
+        import torch.distributed.checkpoint as dcp_module
+
+        dcp: Any = dcp_module
 
         self.settle()
         began = time.perf_counter()
@@ -266,7 +270,15 @@ class HoldfastCopy(Holdfast):
     options = {"async_save": True, "async_overlap": False}
 
 
-WAYS: list[type[Way]] = [Way, TorchSave, DcpSave, DcpAsync, HoldfastSync, HoldfastCopy, HoldfastAsync]
+WAYS: list[type[Way]] = [
+    Way,
+    TorchSave,
+    DcpSave,
+    DcpAsync,
+    HoldfastSync,
+    HoldfastCopy,
+    HoldfastAsync,
+]
 
 
 @dataclass
@@ -393,7 +405,9 @@ def report(facts: dict[str, Any], results: list[Result]) -> None:
             print(f"{result.name:28}{'-':>16}{base:>10.2f} s")
             continue
         overhead = (statistics.median(result.stretch) - base) / saves
-        blocked = f"{1000 * statistics.median(result.blocked):.1f} /{1000 * max(result.blocked):.0f}"
+        blocked = (
+            f"{1000 * statistics.median(result.blocked):.1f} /{1000 * max(result.blocked):.0f}"
+        )
         print(
             f"{result.name:28}{blocked:>16}{1000 * overhead:>9.0f} ms"
             f"{statistics.median(result.durable):>11.2f}{result.bytes / 1e9:>7.2f}"

@@ -69,11 +69,9 @@ class Loop:
 
     @staticmethod
     def _optimizer(kind: str, parameters: Any) -> torch.optim.Optimizer:
-        return {
-            "foreach": lambda: torch.optim.AdamW(parameters, foreach=True),
-            "fused": lambda: torch.optim.AdamW(parameters, fused=True),
-            "loop": lambda: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, foreach=False),
-        }[kind]()
+        if kind == "loop":
+            return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, foreach=False)
+        return torch.optim.AdamW(parameters, foreach=kind == "foreach", fused=kind == "fused")
 
     def forward(self) -> Tensor:
         """BatchNorm and the random state move."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from holdfast.digest import digest_bytes
 from holdfast.engine.catalog import read_manifest
+from holdfast.engine.division import Division, divide, shard_indexes
 from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
 from holdfast.engine.tensor_writer import TensorFileDigests, write_tensor_file
@@ -19,7 +20,6 @@ from holdfast.jsontext import Json, dump
 from holdfast.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
-    OBJECTS_FILE,
     STATE_FILE,
     ComponentRecord,
     FileRecord,
@@ -43,6 +43,7 @@ class SaveRequest:
 
     id: random, unless a caller needs the same files every time. attempt: the first namesake to try:
     1 for the plain name; more where those before are known to be taken by other saves.
+    split_bytes: see `divide`.
     """
 
     epoch: int
@@ -59,6 +60,7 @@ class SaveRequest:
     provenance: Mapping[str, Json] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     attempt: int = 1
+    split_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +105,18 @@ def save_checkpoint(
     case the staged folder is gone and earlier checkpoints are as they were.
     """
     began = clock.monotonic()
-    files = _plan_files(request.components)
+    division = divide(request.components, request.split_bytes)
+    files = _plan_files(request.components, division)
     config = None if request.config is None else dump(request.config, indent=2) + b"\n"
     wanted = checkpoint_name(request.epoch, request.global_step)
     with run.stage(wanted, needed_bytes=_needed_bytes(files, config)) as staged:
-        records, state, linked = _write_tensors(
-            staged, files, request.components, progress, earlier
-        )
-        for name, data in _small_files(state, config):
+        records, stored, linked = _write_tensors(staged, files, progress, earlier)
+        state = _state(request.components, division, stored)
+        indexes = shard_indexes(request.components, division)
+        for name, data in _small_files(state, config, indexes):
             staged.write_bytes(name, data)
             records[name] = FileRecord(len(data), digest_bytes(data))
-        manifest = _manifest(request, records, files)
+        manifest = _manifest(request, records, division)
         if cost is not None:
             written = manifest.bytes - linked
             manifest = replace(manifest, cost=cost(written, linked, clock.monotonic() - began))
@@ -126,11 +129,11 @@ def save_checkpoint(
     return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes, linked)
 
 
-def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
+def _plan_files(components: Iterable[ComponentState], division: Division) -> list[_TensorFile]:
     grouped: dict[str, dict[str, Tensor]] = {}
     for component in components:
-        if component.tensors:
-            grouped.setdefault(tensor_file_of(component), {}).update(component.tensors)
+        for file, names in division[component.name].items():
+            grouped.setdefault(file, {}).update({n: component.tensors[n] for n in names})
     return [
         _TensorFile(
             name,
@@ -140,11 +143,6 @@ def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
         )
         for name, tensors in grouped.items()
     ]
-
-
-def tensor_file_of(component: ComponentState) -> str:
-    """Modules and optimizers have a file each, all other objects share one."""
-    return OBJECTS_FILE if component.kind == "object" else f"{component.name}.safetensors"
 
 
 def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
@@ -157,10 +155,10 @@ def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
 def _write_tensors(
     staged: Staged,
     files: Sequence[_TensorFile],
-    components: Sequence[ComponentState],
     progress: Callable[[int, int], None] | None,
     earlier: EarlierFiles | None,
-) -> tuple[dict[str, FileRecord], StateFile, int]:
+) -> tuple[dict[str, FileRecord], dict[str, TensorFileEntry], int]:
+    """Records by file, entries by file, and the bytes that were linked."""
     total = sum(file.plan.total_bytes for file in files)
     done = linked = 0
     records: dict[str, FileRecord] = {}
@@ -186,23 +184,26 @@ def _write_tensors(
             {name: digest.hex() for name, digest in written.tensors.items()},
             file.notes,
         )
-    return (
-        records,
-        StateFile(
-            {
-                component.name: ComponentEntry(
-                    component.name,
-                    component.kind,
-                    tensor_file_of(component) if component.tensors else None,
-                    component.tree,
-                    component.aliases,
-                )
-                for component in components
-            },
-            stored,
-        ),
-        linked,
-    )
+    return records, stored, linked
+
+
+def _state(
+    components: Sequence[ComponentState],
+    division: Division,
+    stored: Mapping[str, TensorFileEntry],
+) -> StateFile:
+    entries = {}
+    for component in components:
+        files = tuple(division[component.name])
+        entries[component.name] = ComponentEntry(
+            component.name,
+            component.kind,
+            files[0] if files else None,
+            component.tree,
+            component.aliases,
+            files[1:],
+        )
+    return StateFile(entries, stored)
 
 
 def _link(
@@ -215,28 +216,27 @@ def _link(
     return found.digests
 
 
-def _small_files(state: StateFile, config: bytes | None) -> Iterable[tuple[str, bytes]]:
+def _small_files(
+    state: StateFile, config: bytes | None, indexes: Mapping[str, bytes]
+) -> Iterable[tuple[str, bytes]]:
     yield STATE_FILE, render_state(state)
+    yield from indexes.items()
     if config is not None:
         yield CONFIG_FILE, config
 
 
 def _manifest(
-    request: SaveRequest, records: Mapping[str, FileRecord], files: Sequence[_TensorFile]
+    request: SaveRequest, records: Mapping[str, FileRecord], division: Division
 ) -> Manifest:
-    sizes = {
-        (file.name, name): spec.end - spec.begin
-        for file in files
-        for name, spec in file.plan.specs.items()
-    }
     components = {}
     for component in request.components:
-        file = tensor_file_of(component)
+        files = tuple(division[component.name])
         components[component.name] = ComponentRecord(
             kind=component.kind,
-            file=file if component.tensors else None,
+            file=files[0] if files else None,
             tensors=len(component.tensors),
-            bytes=sum(sizes[file, name] for name in component.tensors),
+            bytes=sum(tensor.nbytes for tensor in component.tensors.values()),
+            more_files=files[1:],
         )
     return Manifest(
         id=request.id,

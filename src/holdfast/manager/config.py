@@ -38,7 +38,9 @@ class CheckpointConfig:
     each with a copy of the state in memory. when_busy: if that many are, "wait" for one, "skip" the
     new save, or "drop" the oldest that was not begun. close_timeout_seconds: how long `close` waits
     for what is under way. link_unchanged: tensor files equal to those of an earlier checkpoint are
-    hard-linked and not written again.
+    hard-linked and not written again. split_frozen_bytes: frozen parameters of a module that have
+    at least so many bytes, and a quarter of all, get a file of their own, so that it can be linked;
+    the module is then stored as transformers shards models, with an index. None for never.
 
     Raises ConfigError for values that cannot work.
     """
@@ -64,6 +66,7 @@ class CheckpointConfig:
     when_busy: WhenBusy = "wait"
     close_timeout_seconds: float = 3600.0
     link_unchanged: bool = True
+    split_frozen_bytes: int | None = 64 << 20
 
     def __post_init__(self) -> None:
         limit = self.save_total_limit

@@ -274,6 +274,7 @@ class Saving:
             config=json_config(model_config),
             parents=parents,
             provenance=gather_provenance() if config.provenance else {},
+            split_bytes=config.split_frozen_bytes if config.link_unchanged else None,
         )
 
     def _place(self, infos: Sequence[CheckpointInfo]) -> tuple[int, int]:

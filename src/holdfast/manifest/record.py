@@ -28,13 +28,15 @@ class FileRecord:
 class ComponentRecord:
     """One saved object: "module", "optimizer" or "object"; its tensor file, if it has tensors.
 
-    tensors and bytes count what is stored, each tied tensor once.
+    more_files: further tensor files, where it is divided over several. tensors and bytes count what
+    is stored, each tied tensor once.
     """
 
     kind: str
     file: str | None
     tensors: int
     bytes: int
+    more_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,19 +103,25 @@ def listed(names: Sequence[str]) -> str:
 
 
 def step_only_memory(optimizers: Iterable[Optimizer], modules: Iterable[nn.Module]) -> set[int]:
-    """Addresses of tensors that only an optimizer's step changes.
+    """Addresses of tensors that change only in or after an optimizer's step.
 
-    Those are parameters that take gradients and belong to an optimizer, and the large tensors of
-    its state for them. Buffers are left out, also where they share memory with a parameter: they
-    move in forward. So are frozen parameters (a target network is averaged by hand), and tensors
-    in parameter groups (a scheduler writes a learning rate held as a tensor).
+    Those are the parameters of an optimizer and the large tensors of its state for them, and frozen
+    parameters: if at all, these are changed by hand after a step (a target network that follows),
+    which comes late enough. Parameters that take gradients but belong to no optimizer given may
+    be stepped by means unknown. Buffers are left out, also where they share memory with a
+    parameter: they move in forward. So are tensors in parameter groups (a scheduler writes a
+    learning rate held as a tensor).
     """
-    found: set[int] = set()
+    modules = list(modules)
+    found = {
+        parameter.data_ptr()
+        for module in modules
+        for parameter in module.parameters()
+        if not parameter.requires_grad and _overlaps(parameter)
+    }
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if not parameter.requires_grad:
-                    continue
                 state = optimizer.state.get(parameter, {})
                 values = state.values() if isinstance(state, dict) else ()
                 for tensor in (parameter, *values):
