@@ -44,7 +44,12 @@ def capture_module(name: str, module: nn.Module, codec: Codec | None = None) -> 
     tree = (codec or torch_codec()).encode(
         {"extra": others, "versions": _versions(module, state)}, where=name, refer=table.refer
     )
-    return ComponentState(name, "module", tree, table.tensors, aliases)
+    frozen = frozenset(
+        names[raw]
+        for raw, parameter in module.named_parameters()
+        if not parameter.requires_grad and raw in names and names[raw] in table.tensors
+    )
+    return ComponentState(name, "module", tree, table.tensors, aliases, frozen)
 
 
 def capture_optimizer(
