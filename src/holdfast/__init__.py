@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.data import ResumableLoader, ResumableSampler, resumable
+    from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
+    from holdfast.ema import EMAModel
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
     "CheckpointConfig": "holdfast.manager",
     "CheckpointManager": "holdfast.manager",
+    "ConstantDecay": "holdfast.decay",
+    "EMAModel": "holdfast.ema",
+    "HalfLife": "holdfast.decay",
+    "PowerFunction": "holdfast.decay",
     "ResumableLoader": "holdfast.data",
     "ResumableSampler": "holdfast.data",
     "ResumeReport": "holdfast.session",
@@ -27,6 +33,10 @@ _HOMES = {
 __all__ = [
     "CheckpointConfig",
     "CheckpointManager",
+    "ConstantDecay",
+    "EMAModel",
+    "HalfLife",
+    "PowerFunction",
     "ResumableLoader",
     "ResumableSampler",
     "ResumeReport",

@@ -18,6 +18,10 @@ def test_the_public_names_are_exactly_these() -> None:
     assert holdfast.__all__ == [
         "CheckpointConfig",
         "CheckpointManager",
+        "ConstantDecay",
+        "EMAModel",
+        "HalfLife",
+        "PowerFunction",
         "ResumableLoader",
         "ResumableSampler",
         "ResumeReport",

@@ -24,6 +24,7 @@ from holdfast.session.run_record import checked_run_record
 from holdfast.session.source import CheckpointSource
 from holdfast.state import (
     RestorePlan,
+    SavesItself,
     StoredComponent,
     StreamLine,
     plan_module,
@@ -89,6 +90,9 @@ def restore_session(
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
+    for name in wanted:
+        if name not in plans and isinstance(live[name], SavesItself):
+            live[name].start_afresh()
     lines = _lines(source, live, wanted, plans, with_rng=with_rng)
     return Restored(run_state, tuple(_with_batch_order(lines, plans, live, stand_ins)))
 
@@ -108,6 +112,8 @@ def _live_components(objects: LiveObjects, *, with_optimizer: bool) -> dict[str,
 def _plan(
     stored: StoredComponent, value: Any, names: Mapping[Tensor, str], strict: bool
 ) -> RestorePlan:
+    if isinstance(value, SavesItself):
+        return value.plan_component(stored, strict=strict)
     if isinstance(value, nn.Module):
         return plan_module(stored, value, strict=strict)
     if isinstance(value, Optimizer):
