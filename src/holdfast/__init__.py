@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
     from holdfast.ema import EMAModel
     from holdfast.manager import CheckpointConfig, CheckpointManager
+    from holdfast.posthoc import sweep_ema
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "ResumeReport": "holdfast.session",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
+    "sweep_ema": "holdfast.posthoc",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "ResumeReport",
     "resumable",
     "resume_training",
+    "sweep_ema",
 ]
 
 

@@ -32,8 +32,8 @@ class SnapshotPlan:
         worst = max(self.errors, key=self.errors.__getitem__)
         widths = ", ".join(f"{sigma:g}" for sigma in self.tracked)
         return (
-            f"{self.count} snapshots x {len(self.tracked)} profiles (sigma_rel {widths}), one every "
-            f"{self.every:g} steps, {self.bytes / 1e9:.3g} GB: error at most "
+            f"{self.count} snapshots x {len(self.tracked)} profiles (sigma_rel {widths}), one "
+            f"every {self.every:g} steps, {self.bytes / 1e9:.3g} GB: error at most "
             f"{self.errors[worst]:.2g} (at sigma_rel {worst:g}), rounding multiplied by at most "
             f"{self.coefficient_sum:.3g}"
         )

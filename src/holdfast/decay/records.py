@@ -38,14 +38,15 @@ def read_schedule(record: object) -> Schedule:
         if fields.get("warmup") is not None:
             warmup = _fields(fields["warmup"])
             fields["warmup"] = _make(_WARMUPS, warmup.pop("kind", None), warmup)
-        return _make(_SCHEDULES, kind, fields)
+        schedule: Schedule = _make(_SCHEDULES, kind, fields)
+        return schedule
     raise FormatError(f"{kind!r} is no averaging schedule that this version knows")
 
 
-def _record(value: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
+def _record(value: Any, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
     for kind, known in kinds.items():
         if type(value) is known:
-            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+            fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(known)}
             return {"kind": kind, **fields}
     raise ConfigError(
         f"A {type(value).__name__} cannot be stored in a checkpoint",

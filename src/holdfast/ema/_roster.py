@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +121,6 @@ def overlapping(entries: list[Entry]) -> bool:
         spans.setdefault(entry.live.device, []).append((begin, begin + storage.nbytes()))
     for found in spans.values():
         found.sort()
-        if any(left[1] > right[0] for left, right in zip(found, found[1:], strict=False)):
+        if any(left[1] > right[0] for left, right in pairwise(found)):
             return True
     return False

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from holdfast.decay import Clock, ConstantDecay, Schedule, SegmentMean
+from holdfast.decay import Clock, ConstantDecay, PowerFunction, Schedule, SegmentMean
 from holdfast.ema._average import Average
 from holdfast.ema._hook import OptimizerHook
 from holdfast.ema._roster import Entry
 from holdfast.ema._shadows import BufferPolicy, Shadows
 from holdfast.ema._swap import Swap, SwapMethod, pointer_swap_is_legal
+from holdfast.ema.foreign import read_foreign
 from holdfast.ema.plain import apply_plain_state, plain_state
 from holdfast.ema.stored import StoredAverage
 from holdfast.errors import AverageError, ConfigError, HoldfastWarning
@@ -300,6 +301,34 @@ class EMAModel:
         """
         self._refuse_swapped("load")
         apply_plain_state(self, state_dict)
+
+    def import_state(self, state: Mapping[str, Any], *, steps: int | None = None) -> str:
+        """Take over the average that another library kept; returns which library that was.
+
+        state: the state dict of torch's AveragedModel, timm's ModelEmaV2 or V3, ema-pytorch's EMA,
+        or of a plain averaged model. steps: how many it had counted, where the layout does not
+        say; without it a warm-up would begin again and wipe the average out. Only for a single
+        average of constant decay or half-life: the history that other schedules need is not in it.
+        Raises FormatError for other layouts, MismatchError, with nothing changed, if names or
+        shapes do not fit, ConfigError if `steps` is needed.
+        """
+        self._refuse_swapped("import")
+        found = read_foreign(state)
+        counted = found.steps if steps is None else _whole("steps", steps, least=0)
+        if len(self.schedules) > 1 or isinstance(self.schedules[0], PowerFunction):
+            raise ConfigError(
+                "The state holds one average of unknown history, which cannot become several or "
+                "the average of a power function",
+                fix="import it into EMAModel(model, decay)",
+            )
+        if counted is None:
+            raise ConfigError(
+                f"A state of {found.source} does not say how many steps it has counted",
+                fix="pass steps=...",
+            )
+        apply_plain_state(self, {"shadow": found.tensors, "num_updates": counted})
+        self.clock = Clock(counted, 0)
+        return found.source
 
     def capture_component(self, name: str) -> ComponentState:
         """See `SavesItself`: the first average, stored as a model, and the counters."""
