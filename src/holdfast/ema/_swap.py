@@ -26,52 +26,62 @@ class Swap:
         """pairs: entry of the model, and the averaged tensor to put in its place."""
         self._wanted = list(pairs)
         self.by_pointer = by_pointer
-        self._done: list[tuple[Entry, Tensor, list[int]]] = []
+        self._done: list[tuple[Entry, Tensor]] = []
+        self._versions: list[int] = []
 
     @torch.no_grad()
     def do(self) -> None:
         """Put the average in place; if that fails half-way, put everything back first."""
+        prepared = [(entry, *self._prepared(entry, average)) for entry, average in self._wanted]
         try:
-            for entry, average in self._wanted:
-                self._put(entry, average)
+            for entry, training, replacement in prepared:
+                self._done.append((entry, training))
+                self._place(entry, replacement)
         except BaseException:
             self.undo()
             raise
+        self._versions = self._live_versions()
 
     @torch.no_grad()
     def undo(self) -> bool:
         """Put the training weights back; return whether the live weights were left alone."""
-        untouched = True
+        untouched = self._versions == self._live_versions()
         while self._done:
-            entry, training, versions = self._done[-1]
-            untouched &= not entry.is_parameter or versions == _versions(entry)
-            if self.by_pointer:
-                for live in entry.lives:
-                    live.data = training
-            else:
-                memory(entry.live).copy_(training)
+            self._place(*self._done[-1])
             self._done.pop()
         return untouched
 
     def pairs(self) -> Iterable[tuple[Tensor, Tensor]]:
         """(live tensor, training tensor) of all that is swapped now."""
-        return [(live, training) for entry, training, _ in self._done for live in entry.lives]
+        return [(live, training) for entry, training in self._done for live in entry.lives]
 
     def training(self) -> Mapping[str, Tensor]:
         """Training tensors by FQN, of all that is swapped now."""
-        return {entry.name: training for entry, training, _ in self._done}
+        return {entry.name: training for entry, training in self._done}
 
-    def _put(self, entry: Entry, average: Tensor) -> None:
+    def _prepared(self, entry: Entry, average: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the training weights are kept, and what takes their place."""
         live = memory(entry.live)
         if self.by_pointer:
-            replacement = _in_place_of(live, average, shared=entry.is_parameter)
-            self._done.append((entry, live, []))
-            for tied in entry.lives:
-                tied.data = replacement
+            return live, _in_place_of(live, average, shared=entry.is_parameter)
+        return live.clone(), average
+
+    def _place(self, entry: Entry, values: Tensor) -> None:
+        if self.by_pointer:
+            for live in entry.lives:
+                live.data = values
         else:
-            self._done.append((entry, live.clone(), []))
-            live.copy_(average)
-        self._done[-1][2].extend(_versions(entry))
+            memory(entry.live).copy_(values)
+
+    def _live_versions(self) -> list[int]:
+        """How often each parameter was written to; buffers are free to change."""
+        return [
+            live._version
+            for entry, _ in self._done
+            if entry.is_parameter
+            for live in entry.lives
+            if not live.is_inference()
+        ]
 
 
 def pointer_swap_is_legal(model: nn.Module, entries: list[Entry]) -> bool:
@@ -107,7 +117,3 @@ def _in_place_of(live: Tensor, average: Tensor, *, shared: bool) -> Tensor:
     if shared and average.dtype == live.dtype and average.device == live.device:
         return average
     return torch.empty_like(live).copy_(average)
-
-
-def _versions(entry: Entry) -> list[int]:
-    return [live._version for live in entry.lives if not live.is_inference()]

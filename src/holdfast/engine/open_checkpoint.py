@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.reader import read_into
+from holdfast.engine.reader import read_into, read_new
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import prove_tensors
@@ -72,6 +72,13 @@ class OpenCheckpoint:
             raise FormatError(f"The component {component} has no tensors", where=self.place)
         if targets and file is not None:
             read_into(file, targets, progress=self._advance)
+
+    def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
+        file = self._tensor_file(self._entry(component))
+        if file is None:
+            raise FormatError(f"The component {component} has no tensors", where=self.place)
+        return read_new(file, names, progress=self._advance)
 
     def close(self) -> None:
         """Release the folder."""

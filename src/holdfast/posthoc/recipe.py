@@ -16,8 +16,6 @@ from holdfast.posthoc.snapshots import Snapshot
 from holdfast.state import StoredComponent
 from holdfast.storage.protocol import RunStorage
 
-_CPU = torch.device("cpu")
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -130,8 +128,7 @@ def _sums(
     wide = torch.complex128 if facts.dtype.is_complex else torch.float64
     sums: list[Tensor] = []
     for source in sources:
-        tensor = stored[source].tensors[name].allocate(_CPU)
-        folders[source[0]].fill(source[1], {name: tensor})
+        tensor = folders[source[0]].read(source[1], [name])[name]
         if len(sources) == 1 and source == last:
             return [tensor.clone() for _ in weights]
         if not sums:

@@ -131,8 +131,8 @@ def sweep_ema(
     for begin in range(0, len(widths), together):
         chunk = widths[begin : begin + together]
         states = read_recipes([recipes[width] for width in chunk])
-        while states:
-            results[chunk[len(chunk) - len(states)]] = evaluate(states.pop(0))
+        for width in chunk:
+            results[width] = evaluate(states.pop(0))
     detailed = {w: r for w, r in results.items() if isinstance(r, SufficientStatistics)}
     if len(detailed) == len(results):
         return _compared(recipes, detailed, level, seed)
