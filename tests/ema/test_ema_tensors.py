@@ -112,7 +112,7 @@ def test_layouts_are_kept_and_large_tensors_are_cut_without_a_trace() -> None:
     model.last = nn.Parameter(torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last))
     model.turned = nn.Parameter(torch.randn(5, 7).t())
     model.sliced = nn.Parameter(torch.randn(6, 9)[:, ::2])
-    model.large = nn.Parameter(torch.randn(300_001))
+    model.large = nn.Parameter(torch.randn(600_001))
     model.empty = nn.Parameter(torch.empty(0, 3))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     ema = EMAModel(model, [0.5, 0.75])

@@ -9,7 +9,7 @@ from holdfast.decay.combine import combine_profiles
 from holdfast.decay.power import Profile, gamma_of_sigma
 from holdfast.errors import ConfigError
 
-_COUNT_MAX = 1024
+_COUNT_MAX = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def plan_snapshots(
     sigmas: relative widths that may be wanted at the end of the run. max_error: relative error of
     the profile, 0.01 for one per cent. steps: length of the run. parameters: of the model; averages
     are stored as 4-byte floats. tracked: widths averaged while training.
-    Raises ConfigError if 1,024 snapshots are not enough.
+    Raises ConfigError if 512 snapshots are not enough.
     """
     if not sigmas or steps < 1 or parameters < 0:
         raise ConfigError("A plan needs at least one width, a number of steps and of parameters")

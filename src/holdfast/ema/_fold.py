@@ -16,8 +16,8 @@ from torch import Tensor
 
 from holdfast.ema._roster import memory
 
-_PIECE_ELEMENTS = {"cpu": 1 << 17}
-_PIECE_ELEMENTS_ELSEWHERE = 1 << 24
+_PIECE_ELEMENTS = 1 << 19
+_PIECE_ELEMENTS_GPU = 1 << 24
 
 
 @dataclass
@@ -25,12 +25,14 @@ class Batch:
     """Tensors folded by one call for each average.
 
     fresh: weights as they lie in the model. shadows: per average, the tensors parallel to `fresh`.
-    scratch: where to convert them first, None if they can be used as they are.
+    scratch: where to convert them first, None if they can be used as they are. crosses: whether
+    that is a copy from a GPU to the host.
     """
 
     fresh: list[Tensor] = field(default_factory=list)
     shadows: list[list[Tensor]] = field(default_factory=list)
     scratch: list[Tensor] | None = None
+    crosses: bool = False
 
 
 class Folder:
@@ -38,7 +40,8 @@ class Folder:
 
     def __init__(self, tensors: Sequence[tuple[Tensor, Sequence[Tensor]]]) -> None:
         """tensors: (live tensor, its shadow in each average)."""
-        self._buffers: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+        self._buffers: dict[tuple[object, ...], Tensor] = {}
+        self._turn = 0
         groups: dict[tuple[object, ...], list[tuple[Tensor, list[Tensor]]]] = {}
         for live, shadows in tensors:
             fresh = memory(live)
@@ -49,17 +52,22 @@ class Folder:
 
     @torch.no_grad()
     def fold(self, kept: Sequence[float]) -> None:
-        """average <- kept * average + (1 - kept) * weights, for each average."""
+        """average <- kept * average + (1 - kept) * weights, for each average.
+
+        Copies from a GPU to averages on the host overlap with the arithmetic on the batch before.
+        """
+        on_the_way: tuple[Batch, torch.cuda.Event] | None = None
         for batch in self._batches:
-            fresh = batch.fresh
             if batch.scratch is not None:
-                torch._foreach_copy_(batch.scratch, fresh)
-                fresh = batch.scratch
-            for share, shadows in zip(kept, batch.shadows, strict=True):
-                if share == 0.0:
-                    torch._foreach_copy_(shadows, fresh)
-                elif share < 1.0:
-                    torch._foreach_lerp_(shadows, fresh, 1.0 - share)
+                torch._foreach_copy_(batch.scratch, batch.fresh, non_blocking=batch.crosses)
+            if not batch.crosses:
+                _fold_batch(batch, kept)
+                continue
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(batch.fresh[0].device))
+            _finish(on_the_way, kept)
+            on_the_way = (batch, event)
+        _finish(on_the_way, kept)
 
     def _cut(self, group: list[tuple[Tensor, list[Tensor]]]) -> Iterator[Batch]:
         fresh, shadows = group[0]
@@ -67,28 +75,51 @@ class Folder:
         if not converts and len(shadows) == 1:
             yield Batch([fresh for fresh, _ in group], [[shadow[0] for _, shadow in group]])
             return
-        limit = _PIECE_ELEMENTS.get(shadows[0].device.type, _PIECE_ELEMENTS_ELSEWHERE)
+        crosses = fresh.is_cuda and shadows[0].device.type == "cpu"
+        on_host = shadows[0].device.type == "cpu" and not crosses
+        limit = _PIECE_ELEMENTS if on_host else _PIECE_ELEMENTS_GPU
         for pieces in _packed(group, limit):
+            self._turn = 1 - self._turn
+            targets = [piece[1][0] for piece in pieces]
             yield Batch(
                 [piece[0] for piece in pieces],
                 [[piece[1][place] for piece in pieces] for place in range(len(shadows))],
-                self._scratch([piece[1][0] for piece in pieces]) if converts else None,
+                self._scratch(targets, pinned=crosses) if converts else None,
+                crosses,
             )
 
-    def _scratch(self, shadows: list[Tensor]) -> list[Tensor]:
-        """Views, shaped as the shadows, of a buffer that all batches share in turn."""
+    def _scratch(self, shadows: list[Tensor], *, pinned: bool) -> list[Tensor]:
+        """Views, shaped as the shadows, of one of two buffers that the batches use in turn."""
         like = shadows[0]
         needed = sum(shadow.numel() for shadow in shadows)
-        key = (like.device, like.dtype)
+        key = (like.device, like.dtype, self._turn if pinned else 0)
         buffer = self._buffers.get(key)
         if buffer is None or buffer.numel() < needed:
-            buffer = self._buffers[key] = torch.empty(needed, dtype=like.dtype, device=like.device)
+            buffer = self._buffers[key] = torch.empty(
+                needed, dtype=like.dtype, device=like.device, pin_memory=pinned
+            )
         views, begin = [], 0
         for shadow in shadows:
             part = buffer[begin : begin + shadow.numel()]
             views.append(part.as_strided(shadow.shape, shadow.stride(), begin))
             begin += shadow.numel()
         return views
+
+
+def _finish(on_the_way: tuple[Batch, torch.cuda.Event] | None, kept: Sequence[float]) -> None:
+    """Fold the batch whose copy was on the way, once it has arrived."""
+    if on_the_way is not None:
+        on_the_way[1].synchronize()
+        _fold_batch(on_the_way[0], kept)
+
+
+def _fold_batch(batch: Batch, kept: Sequence[float]) -> None:
+    fresh = batch.fresh if batch.scratch is None else batch.scratch
+    for share, shadows in zip(kept, batch.shadows, strict=True):
+        if share == 0.0:
+            torch._foreach_copy_(shadows, fresh)
+        elif share < 1.0:
+            torch._foreach_lerp_(shadows, fresh, 1.0 - share)
 
 
 def _packed(
