@@ -8,6 +8,7 @@
     │   └── NoSpaceError                      refused before writing, or the disk filled up
     ├── LoadError                             a load that failed
     │   ├── FormatError (ValueError)          not holdfast's, or against the format's rules
+    │   │   └── NewerFormatError              written by a newer holdfast, and perhaps sound
     │   ├── DamagedError                      bytes are missing or differ from what was committed
     │   ├── MismatchError                     sound checkpoint, but not of these objects
     │   └── InterruptedLoadError              failed while live tensors were being written
@@ -84,6 +85,10 @@ class LoadError(HoldfastError):
 
 class FormatError(LoadError, ValueError):
     """Not a holdfast file, or one that breaks a rule of the format."""
+
+
+class NewerFormatError(FormatError):
+    """A checkpoint of a format version this holdfast does not know: nothing says it is damaged."""
 
 
 class DamagedError(LoadError):

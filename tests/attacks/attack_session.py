@@ -83,7 +83,12 @@ class Session:
             "scheduler": _digest(self.scheduler.state_dict()),
             "counter": _digest(self.counter.state_dict()),
             "rng": _digest(
-                [repr(random.getstate()), np.random.get_state(legacy=False), torch.get_rng_state()]
+                [
+                    repr(random.getstate()[1]),
+                    random.getstate()[2],
+                    np.random.get_state(legacy=False),
+                    torch.get_rng_state(),
+                ]
             ),
         }
 

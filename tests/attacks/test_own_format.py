@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,8 +33,10 @@ from attack_forge import (
     write_tensors,
 )
 from attack_leaves import ESCAPES, HOSTILE, Place, doubled, dropped, keys, leaves, renamed, replaced
-from attack_session import NEWER
+from attack_session import NEWER, OLDER, save_run, session
 from attack_trial import Attack, Range
+
+from holdfast.policy import KeepLast
 
 NOTHING: frozenset[str] = frozenset()
 Case = tuple[str, Attack, frozenset[str]]
@@ -155,12 +158,17 @@ def test_every_change_of_the_documents(
 
 
 @pytest.mark.parametrize(
-    "file",
-    ["model.safetensors", pytest.param("state.safetensors", marks=pytest.mark.soak)],
+    ("file", "slow"),
+    [
+        ("model.safetensors", False),
+        pytest.param("model.safetensors", True, marks=pytest.mark.soak),
+        pytest.param("state.safetensors", True, marks=pytest.mark.soak),
+    ],
 )
-def test_hostile_tensor_headers(target: Range, file: str) -> None:
+def test_hostile_tensor_headers(target: Range, file: str, slow: bool) -> None:
     """Every lie a safetensors header can tell is refused, with all digests made right."""
-    for name, data in attack_headers.cases((target.pristine / NEWER / file).read_bytes()):
+    sound = (target.pristine / NEWER / file).read_bytes()
+    for name, data in attack_headers.cases(sound, slow=slow):
         verdict = target.attempt(partial(write_tensors, file=file, data=data))
         assert verdict.faults == [], name
         # A tensor that nothing in the shared file refers to is no lie.
@@ -174,3 +182,16 @@ def test_hostile_files(target: Range) -> None:
         verdict = target.attempt(attack)
         assert verdict.faults == [], name
         assert verdict.outcomes["load"] in allowed, name
+
+
+def test_a_copied_checkpoint_stops_no_save(tmp_path: Path) -> None:
+    """A folder copied within the run has the id of its original; saving goes on, both stay."""
+    run = tmp_path / "run"
+    save_run(run)
+    shutil.copytree(run / OLDER, run / "checkpoint_backup")
+    live = session(run, 5)
+    live.manager.resume(verbose=False)
+    live.manager.retention = KeepLast(1)
+    live.manager.save(3, 3, {"val_loss": 0.5, "bleu": 3.0})
+    names = [info.name for info in live.manager.checkpoints()]
+    assert sorted(names) == ["checkpoint_backup", OLDER, "checkpoint_epoch0003_step00000003"]

@@ -86,7 +86,7 @@ def test_each_tag_reads_or_refuses_any_simple_payload(name: str, payload: Any) -
     try:
         CODEC.decode(tagged(name, payload), where="state")  # type: ignore[arg-type]
     except FormatError as error:
-        assert error.where == "state"  # noqa: PT017 (either outcome is right)
+        assert (error.where or "").startswith("state")  # noqa: PT017 (either outcome is right)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -49,11 +49,36 @@ def new_session(seed: int = 0) -> Session:
     return Session(model, optimizer, scheduler, torch.amp.GradScaler("cpu"))
 
 
+class FakeClock:
+    """A clock that moves only when told to, or slept on."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+        self.sleeps: list[float] = []
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """The same clock: it is never set back here."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes at once."""
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+_OF_THE_MANAGER = ("triggers", "retention", "clock", "generators")
+
+
 def new_manager(folder: Path, session: Session, **options: Any) -> CheckpointManager:
-    """A manager over the session; options go to the configuration."""
-    config = CheckpointConfig(str(folder), progress=False, **options)
+    """A manager over the session; options it does not take itself go to the configuration."""
+    own = {name: options.pop(name) for name in _OF_THE_MANAGER if name in options}
+    config = CheckpointConfig(str(folder), **({"progress": False, "provenance": False} | options))
     return CheckpointManager(
-        config, session.model, session.optimizer, session.scheduler, session.scaler
+        config, session.model, session.optimizer, session.scheduler, session.scaler, **own
     )
 
 

@@ -152,7 +152,7 @@ def test_going_back_opens_a_branch_whose_saves_are_the_newest(tmp_path: Path) ->
     again = manager.save(0, 21, {"val_loss": 50.0})
     assert manager.get_latest_checkpoint() == again
     manager.save(0, 22, {"val_loss": 50.0})
-    assert [i.global_step for i in manager.checkpoints()] == [10, 21, 22]
+    assert [i.global_step for i in manager.checkpoints()] == [10, 20, 21, 22]
     assert [parent.global_step for parent in manager.checkpoints()[-1].parents] == [20]
 
 

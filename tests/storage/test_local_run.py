@@ -67,10 +67,9 @@ def test_every_step_is_durable_before_the_next(tmp_path: Path) -> None:
     renamed = positions(rf'rename\("{hidden}", "{re.escape(str(place / "ck"))}"')[0]
     steps = [
         made[0],
-        positions(rf"fsync\(\d+<{re.escape(str(place.parent))}>")[0],
-        positions(rf"fsync\(\d+<{re.escape(str(tmp_path))}>")[0],
+        positions(rf"fsync\(\d+<{re.escape(str(tmp_path))}>")[-1],
         made[1],
-        positions(rf"fsync\(\d+<{re.escape(str(place))}>")[0],
+        positions(rf"fsync\(\d+<{re.escape(str(place.parent))}>")[0],
         staged,
         positions(rf"pwritev?(64|2)?\(\d+<{hidden}/one>")[-1],
         positions(rf"fsync\(\d+<{hidden}/one>")[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from holdfast.errors import CheckpointNotFoundError, HoldfastError, LoadError
 from holdfast.manifest import (
@@ -37,14 +38,14 @@ class Unreadable:
     error: HoldfastError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalog:
     """entries: ascending from oldest to newest (by branch, global step, commit)."""
 
     entries: tuple[Entry, ...]
     unreadable: tuple[Unreadable, ...]
 
-    @property
+    @cached_property
     def infos(self) -> list[CheckpointInfo]:
         """The policies' view of all entries, oldest first."""
         return [entry.info for entry in self.entries]
@@ -89,5 +90,5 @@ def read_catalog(run: RunStorage) -> Catalog:
             continue
         except LoadError as error:
             unreadable.append(Unreadable(name, error))
-    entries.sort(key=lambda entry: entry.info.order)
+    entries.sort(key=lambda entry: entry.manifest.order)
     return Catalog(tuple(entries), tuple(unreadable))

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.reader import read_into, read_new
+from holdfast.engine.reader import check_targets, read_into, read_new
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import prove_tensors
@@ -65,20 +65,22 @@ class OpenCheckpoint:
             if file is not None:
                 prove_tensors(file, _own(entry, file), progress=self._advance)
 
+    def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Prove that every target can take its stored tensor; touches none.
+
+        Raises MismatchError listing every target that cannot.
+        """
+        if targets:
+            check_targets(self._file_of(component), targets)
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Read stored tensors straight into the targets, hashing them on the way."""
-        file = self._tensor_file(self._entry(component))
-        if targets and file is None:
-            raise FormatError(f"The component {component} has no tensors", where=self.place)
-        if targets and file is not None:
-            read_into(file, targets, progress=self._advance)
+        if targets:
+            read_into(self._file_of(component), targets, progress=self._advance)
 
     def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
         """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
-        file = self._tensor_file(self._entry(component))
-        if file is None:
-            raise FormatError(f"The component {component} has no tensors", where=self.place)
-        return read_new(file, names, progress=self._advance)
+        return read_new(self._file_of(component), names, progress=self._advance)
 
     def close(self) -> None:
         """Release the folder."""
@@ -105,6 +107,12 @@ class OpenCheckpoint:
 
     def _tensor_file(self, entry: ComponentEntry) -> TensorFile | None:
         return None if entry.file is None else self._files.tensor_file(entry.file)
+
+    def _file_of(self, component: str) -> TensorFile:
+        file = self._tensor_file(self._entry(component))
+        if file is None:
+            raise FormatError(f"The component {component} has no tensors", where=self.place)
+        return file
 
     @staticmethod
     def _stored(file: TensorFile, name: str) -> StoredTensor:

@@ -6,19 +6,39 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.engine.catalog import Catalog
-from holdfast.errors import SaveError
+from holdfast.errors import CheckpointNotFoundError, SaveError
 from holdfast.manifest import MANIFEST_FILE
 from holdfast.policy import Metric, PrunePlan, best
-from holdfast.storage.protocol import RunStorage
+from holdfast.storage.protocol import InUseError, RunStorage
 from holdfast.values import CheckpointInfo
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """removed: name -> why. failed: name -> what went wrong; these are tried again next time."""
+    """removed: name -> why. failed: name -> what went wrong. in_use: who is being read by now.
+
+    What failed or is in use stays, and is tried again next time.
+    """
 
     removed: Mapping[str, str]
     failed: Mapping[str, str]
+    in_use: tuple[str, ...] = ()
+
+
+def without_copies(
+    infos: Sequence[CheckpointInfo],
+) -> tuple[list[CheckpointInfo], dict[str, str]]:
+    """Each checkpoint once, and by id those of which somebody put a copy beside it.
+
+    Such a copy was made to be kept, and which of the folders it is cannot be told: all stay.
+    """
+    once: dict[str, CheckpointInfo] = {}
+    copied: dict[str, str] = {}
+    for info in infos:
+        if info.id in once:
+            copied[info.id] = f"{info.name} has the same id as {once[info.id].name}"
+        once.setdefault(info.id, info)
+    return list(once.values()), copied
 
 
 def carry_out(run: RunStorage, plan: PrunePlan, catalog: Catalog) -> Pruned:
@@ -29,15 +49,20 @@ def carry_out(run: RunStorage, plan: PrunePlan, catalog: Catalog) -> Pruned:
     entries = {entry.manifest.id: entry for entry in catalog.entries}
     removed: dict[str, str] = {}
     failed: dict[str, str] = {}
+    in_use: list[str] = []
     for identity, reason in plan.delete.items():
         name = entries[identity].name
         try:
             run.discard(name, owned=[*entries[identity].manifest.files, MANIFEST_FILE])
+        except CheckpointNotFoundError:
+            continue
+        except InUseError:
+            in_use.append(name)
         except (OSError, SaveError) as error:
             failed[name] = str(error)
         else:
             removed[name] = reason
-    return Pruned(removed, failed)
+    return Pruned(removed, failed, tuple(in_use))
 
 
 def refresh_pointers(

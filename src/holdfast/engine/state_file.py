@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, NewerFormatError
 from holdfast.jsontext import Json, dump, parse_object
 
 FORMAT = "holdfast-state"
@@ -83,7 +83,8 @@ def parse_state(data: bytes, *, where: str) -> StateFile:
     document = parse_object(data, where=where)
     version = document.get("version")
     if document.get("format") != FORMAT or type(version) is not int or version != VERSION:
-        raise FormatError(
+        newer = type(version) is int and version > VERSION
+        raise (NewerFormatError if newer else FormatError)(
             f"Not a {FORMAT} document of version {VERSION}",
             where=where,
             fix="install a newer holdfast if a newer one wrote it",

@@ -18,10 +18,16 @@ class CheckpointConfig:
     """Options of a `CheckpointManager`; the first seven are those of the original class.
 
     checkpoint_dir: the run folder. save_total_limit: how many recent checkpoints rotation leaves;
-    the best of each tracked metric and the newest always stay; None keeps all.
+    the best of each tracked metric, the newest and the one resumed from always stay; None keeps
+    all.
     save_best_only: save only when `metric_name` improves. metric_name, metric_mode: the metric that
     decides "best" and its direction, "min" or "max". save_optimizer: also save optimizer,
     scheduler and scaler. save_rng_state: also save every random state.
+    save_on_exception: when an exception leaves `with manager:`, save the state as it is, marked so.
+    on_save_error: "raise", or "warn": a save that fails is warned of and counted, training goes on.
+    save_retries: how often a save is repeated as a whole after an input/output error that can pass.
+    on_disk_full: "fail", "prune" (give up by retention what this save would make superfluous, then
+    try once more) or "wait" (look again for up to `disk_full_wait_seconds`).
     track: further metrics with a best of their own, name -> "min" or "max".
     progress: show progress of saves and loads that take over a second, on a terminal.
     provenance: record host, command line and git state in the manifest.
@@ -39,6 +45,11 @@ class CheckpointConfig:
     track: Mapping[str, str] = field(default_factory=dict)
     progress: bool = True
     provenance: bool = True
+    save_on_exception: bool = False
+    on_save_error: str = "raise"
+    save_retries: int = 3
+    on_disk_full: str = "fail"
+    disk_full_wait_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         limit = self.save_total_limit
@@ -47,6 +58,7 @@ class CheckpointConfig:
                 f"save_total_limit is {limit!r}; it must be at least 1",
                 fix="use None to keep every checkpoint",
             )
+        self._check_faults()
         for name, mode in self.directions.items():
             if mode not in ("min", "max"):
                 raise ConfigError(
@@ -58,6 +70,24 @@ class CheckpointConfig:
                     f"{name!r} cannot be the name of a tracked metric",
                     fix="use up to 100 characters without slashes or control characters",
                 )
+
+    def _check_faults(self) -> None:
+        for option, choices in (
+            ("on_save_error", ("raise", "warn")),
+            ("on_disk_full", ("fail", "prune", "wait")),
+        ):
+            if getattr(self, option) not in choices:
+                listed = " or ".join(f'"{choice}"' for choice in choices)
+                raise ConfigError(f"{option} is {getattr(self, option)!r}", fix=f"use {listed}")
+        if type(self.save_retries) is not int or self.save_retries < 0:
+            raise ConfigError(
+                f"save_retries is {self.save_retries!r}", fix="use a whole number, 0 for none"
+            )
+        if not self.disk_full_wait_seconds >= 0:
+            raise ConfigError(
+                f"disk_full_wait_seconds is {self.disk_full_wait_seconds!r}",
+                fix="use a number of seconds",
+            )
 
     @property
     def tracked(self) -> tuple[Metric, ...]:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import os
-import time as clock
-import warnings
-from collections.abc import Mapping
+import signal
+import weakref
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import Self
 
-from holdfast.engine.catalog import Catalog, read_catalog
-from holdfast.engine.progress import Progress
-from holdfast.engine.provenance import gather_provenance
-from holdfast.engine.prune import carry_out, refresh_pointers
-from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
-from holdfast.errors import CheckpointNotFoundError, HoldfastWarning
+from holdfast.clock import Clock
+from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.errors import CheckpointNotFoundError, ConfigError
+from holdfast.manager import late
 from holdfast.manager.config import CheckpointConfig
-from holdfast.manager.history import MetricsHistory
-from holdfast.manager.metrics import numeric_metrics, plain_metrics
+from holdfast.manager.finding import Reference, find
+from holdfast.manager.parts import assemble
 from holdfast.manager.returned import LoadedCheckpoint
-from holdfast.manager.timeline import Timeline
-from holdfast.policy import Metric, Retention, best, default_retention, plan_prune
-from holdfast.session import (
-    LiveObjects,
-    ResumeReport,
-    capture_session,
-    json_config,
-    load_into,
-    plain_config,
-    resume_newest,
-)
+from holdfast.manager.rotation import PruneReport
+from holdfast.manager.signals import SignalWatch
+from holdfast.policy import Decision, Retention, Trigger, best
+from holdfast.session import LiveObjects, Only, ResumeReport, Wanted, device_of
+from holdfast.session.resume import Depth
+from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -44,8 +39,12 @@ class CheckpointManager:
 
     model, optimizer, scheduler, scaler: the live objects; None for what the run lacks.
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
-    retention: what rotation keeps; by default what `config` says.
-    One manager at a time writes a run folder; any number may read it.
+    triggers: when `maybe_save` saves. retention: what rotation keeps; by default what `config`
+    says. clock: the time, for tests.
+
+    One process at a time writes a run folder, from its first save until `close`; any number may
+    read it. As a context manager it closes itself, and with `save_on_exception` or `AtExit` among
+    the triggers it saves the last state on leaving.
     """
 
     def __init__(
@@ -57,22 +56,25 @@ class CheckpointManager:
         scaler: Any = None,
         *,
         generators: Mapping[str, Any] | None = None,
+        triggers: Trigger | None = None,
         retention: Retention | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.config = config
         self.objects = LiveObjects(
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
-        self.retention = retention or default_retention(config.save_total_limit, config.tracked)
-        self._run = LocalRun(config.checkpoint_dir)
-        self._history = MetricsHistory(self._run)
-        self._timeline = Timeline()
+        run = LocalRun(config.checkpoint_dir)
+        self._parts = assemble(run, config, self.objects, triggers, retention, clock)
+        self._context = self._parts.context
+        self.retention = self._context.retention
+        self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
 
     def register(self, name: str, stateful: object) -> None:
         """Save and restore a further object with every checkpoint, under `name`.
 
         stateful: anything with `state_dict()` and `load_state_dict()`: a data loader or sampler, an
-        EMA, another module or optimizer. Register before `resume()` or `load()`.
+        EMA, another module or optimizer, an `EarlyStopper`. Register before `resume()` or `load()`.
         Raises ConfigError for a name that is taken or an object without state.
         """
         self.objects.register(name, stateful)
@@ -94,140 +96,137 @@ class CheckpointManager:
         epoch, step: where training stands; step counts optimizer steps since the run began.
         metrics: numbers by name; the tracked ones decide what is best. model_config: plain values,
         a dataclass or a namespace. extra_state: any plain values and tensors.
-        Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best.
+        Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best,
+        or if the save failed and `on_save_error` is "warn".
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError or SaveError; earlier checkpoints stand in every case.
+        Raises UnsavableError, NoSpaceError, SaveError, or LockedError if another process writes the
+        run; earlier checkpoints stand in every case.
         """
-        now = clock.time()
-        numbers = numeric_metrics(metrics)
-        self._history.add(epoch, step, plain_metrics(metrics), now=now)
-        catalog = read_catalog(self._run)
-        if self.config.save_best_only and not self._is_best(numbers, catalog):
-            return None
-        reason = reason or self._default_reason(numbers)
-        receipt = self._commit(
-            catalog, now, epoch, step, numbers, metrics, model_config, extra_state, reason
-        )
-        self.prune(now=now)
-        return self._path(receipt.name)
+        return self._parts.stepping.save(epoch, step, metrics, model_config, extra_state, reason)
 
-    def _commit(
+    def maybe_save(
         self,
-        catalog: Catalog,
-        now: float,
         epoch: int,
         step: int,
-        numbers: Mapping[str, float],
-        metrics: Mapping[str, Any] | None,
-        model_config: object,
-        extra_state: object,
-        reason: SaveReason,
-    ) -> SaveReceipt:
-        infos = catalog.infos
-        if self._timeline.starts_beside_others(infos):
-            warnings.warn(
-                f"{self._run.place} already holds {len(infos)} checkpoints, up to step "
-                f"{infos[-1].global_step}, and this session did not resume from them; its own "
-                "count as newer. Call resume() first to go on, or use another checkpoint_dir",
-                HoldfastWarning,
-                stacklevel=4,
-            )
-        branch, sequence = self._timeline.place(infos)
-        config = plain_config(model_config)
-        run_state = {
-            "epoch": epoch,
-            "global_step": step,
-            "metrics": plain_metrics(metrics),
-            "best_metric": self.best_metric,
-            "metrics_history": self._history.records,
-            "model_config": config,
-            "extra_state": extra_state,
-        }
-        request = SaveRequest(
-            epoch=epoch,
-            global_step=step,
-            branch=branch,
-            sequence=sequence,
-            time=now,
-            reason=reason,
-            components=capture_session(
-                self.objects,
-                run_state,
-                with_optimizer=self.config.save_optimizer,
-                with_rng=self.config.save_rng_state,
-            ),
-            metrics=numbers,
-            directions=self.config.directions,
-            config=json_config(config),
-            parents=self._timeline.parents(),
-            provenance=gather_provenance() if self.config.provenance else {},
+        metrics: Mapping[str, Any] | None = None,
+        model_config: object = None,
+        extra_state: object = None,
+        *,
+        end_of_epoch: bool = False,
+    ) -> Path | None:
+        """Save if a trigger is due, or if a signal or the file `save-now` asks for it.
+
+        Call it between steps: it is a safe point. metrics: of the weights of this very step; a
+        `Measurement(value, step)` of another one is never ranked as of this. end_of_epoch: `epoch`
+        ends with this step. The rest, and what is raised, is as in `save`; ConfigError without
+        triggers. Returns None if nothing was saved; `last_decision` tells why.
+        """
+        return self._parts.stepping.maybe_save(
+            epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
-        with self._progress("saving") as progress:
-            return save_checkpoint(self._run, request, progress=progress)
 
-    def _is_best(self, numbers: Mapping[str, float], catalog: Catalog) -> bool:
-        deciding = self._deciding
-        value = numbers.get(deciding.name)
-        if value is None:
-            warnings.warn(
-                f"save_best_only is set but the metrics hold no number named {deciding.name!r} "
-                f"(there are: {', '.join(sorted(numbers)) or 'none'}); nothing was saved",
-                HoldfastWarning,
-                stacklevel=4,
-            )
-            return False
-        winner = best(catalog.infos, deciding.name, deciding.mode)
-        return deciding.improves(value, None if winner is None else winner.metrics[deciding.name])
+    @property
+    def last_decision(self) -> Decision | None:
+        """The last decision whether to save, with its reason; None before the first."""
+        return self._context.decisions.last
 
-    def _default_reason(self, numbers: Mapping[str, float]) -> SaveReason:
-        if not self.config.save_best_only:
-            return SaveReason("manual", "save() was called")
-        value = numbers[self._deciding.name]
-        return SaveReason("best", f"{self._deciding.name} improved to {value:.6g}")
+    def check(self) -> Path | None:
+        """A safe point while training stands still: save if a signal or `save-now` asked for it.
 
-    def prune(self, *, now: float | None = None) -> None:
-        """Carry out the retention rule and refresh the pointers. `save` does this by itself."""
-        catalog = read_catalog(self._run)
-        plan = plan_prune(
-            catalog.infos,
-            self.retention,
-            now=clock.time() if now is None else now,
-            tracked=self.config.tracked,
-        )
-        pruned = carry_out(self._run, plan, catalog)
-        for name, problem in pruned.failed.items():
-            warnings.warn(
-                f"{name} could not be deleted and stays: {problem}", HoldfastWarning, stacklevel=3
-            )
-        refresh_pointers(self._run, read_catalog(self._run).infos, self.config.tracked)
+        The checkpoint is of the position last given, moved on by the optimizer steps since.
+        """
+        return self._parts.interruptions.check()
+
+    def safe_point(self) -> AbstractContextManager[None]:
+        """Promise that nothing that is saved changes inside the `with`, random states excepted.
+
+        A signal inside is served at once, from the handler: for a validation or a wait for data
+        longer than the grace period. Random states are saved as they were on entering.
+        """
+        return self._parts.interruptions.safe_point()
+
+    def handle_signals(
+        self,
+        grace_seconds: float | None = None,
+        *,
+        stop: Iterable[int] = (signal.SIGTERM, signal.SIGINT),
+        save: Iterable[int] = (signal.SIGUSR1,),
+    ) -> SignalWatch:
+        """Let signals ask for a save: `stop` ones set `stop_requested` as well.
+
+        Served at the next safe point: `maybe_save`, `check`, `safe_point` or leaving the manager.
+        grace_seconds: from a stop signal to the kill that follows; no retry waits beyond it. A
+        second stop signal ends the process at once. Lasts until `close`, or as a context manager.
+        Raises ConfigError outside the main thread.
+        """
+        return self._parts.interruptions.handle(grace_seconds, stop, save)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asked to stop: leave the loop after the next safe point."""
+        return self._parts.interruptions.stopping is not None
+
+    # What to keep
+
+    def prune(self) -> None:
+        """Carry out the retention rule and refresh the pointers. Saving does this by itself.
+
+        Raises LockedError if another process writes the run.
+        """
+        self._context.writer.ensure()
+        self._parts.rotation.prune()
+
+    def plan_prune(self) -> PruneReport:
+        """What `prune` would do now: every checkpoint with the rule that keeps or gives it up."""
+        return self._parts.rotation.report()
+
+    def pin(self, checkpoint: Reference, reason: str) -> CheckpointInfo:
+        """Exempt a committed checkpoint from retention. Works while another process writes."""
+        if not reason.strip():
+            raise ConfigError("A pin needs a reason", fix="say why it must stay")
+        return late.set_pin(self._context.run, self._find(checkpoint), reason)
+
+    def unpin(self, checkpoint: Reference) -> CheckpointInfo:
+        """Take the pin away; the next rotation decides."""
+        return late.set_pin(self._context.run, self._find(checkpoint), None)
+
+    def record(
+        self, checkpoint: Reference, metrics: Mapping[str, Any], *, overwrite: bool = False
+    ) -> CheckpointInfo:
+        """Attach metrics measured later to a committed checkpoint, atomically.
+
+        checkpoint: a global step, or a name or path. They rank and retain like those given to
+        `save` and stand in the history. Works while another process writes. Raises ConfigError if
+        the checkpoint has another value and `overwrite` is not set.
+        """
+        return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Every committed checkpoint, oldest first, from the manifests alone."""
-        return read_catalog(self._run).infos
+        return read_catalog(self._context.run).infos
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
-        newest = read_catalog(self._run).newest
-        return None if newest is None else self._path(newest.name)
+        newest = read_catalog(self._context.run).newest
+        return None if newest is None else self._context.path(newest.name)
 
     def get_best_checkpoint(self, metric: str | None = None) -> Path | None:
         """Folder of the best checkpoint by a tracked metric, by default the deciding one.
 
         None if no checkpoint has a finite value of it. Raises ConfigError for an untracked metric.
         """
-        tracked = self._deciding if metric is None else self.config.tracked_metric(metric)
+        deciding = self._context.deciding
+        tracked = deciding if metric is None else self.config.tracked_metric(metric)
         winner = best(self.checkpoints(), tracked.name, tracked.mode)
-        return None if winner is None else self._path(winner.name)
+        return None if winner is None else self._context.path(winner.name)
 
     @property
     def best_metric(self) -> float:
         """Best finite value of the deciding metric so far; the worst possible if there is none."""
-        found = self._history.best(self._deciding)
-        worst = float("inf") if self._deciding.mode == "min" else float("-inf")
-        return worst if found is None else found
+        return self._context.best_metric
 
     # Restoring
 
@@ -238,30 +237,45 @@ class CheckpointManager:
         load_rng_state: bool = True,
         *,
         strict: bool = True,
+        components: Collection[str] | None = None,
+        only: Only | None = None,
+        map_location: str | torch.device | None = None,
+        cast: CastPolicy = "refuse",
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
         checkpoint_path: a checkpoint folder or an original `.pt` file; None takes the newest.
         load_optimizer: also optimizer, scheduler and scaler. load_rng_state: also random states.
-        strict: names, shapes and dtypes must agree; otherwise what fits is restored and the rest
-        is listed in the report under "report".
+        strict: names, shapes and dtypes must agree; otherwise what fits is restored and `report`
+        of the result lists the rest (shapes and dtypes must agree all the same).
+
+        For a part: components: names such as "model", "optimizer", "rng" or those of registered
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
+        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
+        function; alone it stands for components=["model"]. Neither changes the metrics history or
+        which checkpoint the session is taken to go on from.
+        map_location: the device for tensors that no live tensor stands ready for: those in the
+        state of other objects, in extra_state and in the state dicts of the result; the CPU by
+        default. Live tensors are filled where they are. cast: "floating" converts between floating
+        dtypes.
+
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
-        Raises CheckpointNotFoundError, DamagedError, FormatError or MismatchError; no live object
-        has changed then.
+        Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
+        no live object has changed then; InterruptedLoadError says that some have.
         """
-        path = self._chosen(checkpoint_path)
-        with self._progress("loading") as progress:
-            loaded = load_into(
-                path,
-                self.objects,
-                with_optimizer=load_optimizer,
-                with_rng=load_rng_state,
-                strict=strict,
-                progress=progress,
+        path = self.get_latest_checkpoint() if checkpoint_path is None else Path(checkpoint_path)
+        if path is None:
+            raise CheckpointNotFoundError(
+                "There is no checkpoint to load",
+                where=self._context.run.place,
+                fix="use resume() where a fresh start is fine",
             )
-        self._adopt(loaded.info, loaded.values)
-        return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path)
+        device = device_of(map_location)
+        return self._parts.restoring.load(
+            path,
+            Wanted(load_optimizer, load_rng_state, components, only, strict, cast, device),
+        )
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.
@@ -272,35 +286,47 @@ class CheckpointManager:
         path = self.get_best_checkpoint(metric)
         if path is None:
             raise CheckpointNotFoundError(
-                f"No checkpoint has a finite value of {metric or self._deciding.name!r}",
-                where=self._run.place,
+                f"No checkpoint has a finite value of {metric or self._context.deciding.name!r}",
+                where=self._context.run.place,
                 fix="pass the metric to save(), or load the newest with load()",
             )
         return self.load(path, **kwargs)
 
-    def resume(self, *, strict: bool = True, verbose: bool = True) -> ResumeReport:
+    def resume(
+        self,
+        *,
+        strict: bool = True,
+        verbose: bool = True,
+        verify: Depth = "digests",
+        allow_fresh: bool | None = None,
+    ) -> ResumeReport:
         """Go on from the newest checkpoint that verifies; a fresh start if there is none at all.
 
-        Walks back over damaged checkpoints, with the reason for each in the report. strict: as in
-        `load`. verbose: print
-        the checklist. Raises NothingToResumeError if there are checkpoints but none is usable, and
-        MismatchError if the newest sound one does not fit the live objects.
+        Walks back over damaged checkpoints, with the reason for each in the report; once a sound
+        one is restored they are renamed to `damaged-...`, never deleted. strict: as in `load`.
+        verify: "digests" proves every byte before anything live changes, "structure" reads the
+        data once and proves it as it arrives. allow_fresh: False makes an empty folder an error,
+        True makes one without any usable checkpoint a fresh start. verbose: print the checklist.
+
+        Raises NothingToResumeError if no checkpoint is usable, and MismatchError or
+        NewerFormatError if the newest sound one cannot be taken.
         """
-        with self._progress("resuming") as progress:
-            report = resume_newest(self._run, self.objects, strict=strict, progress=progress)
-        if report.info is not None:
-            self._adopt(report.info, report.values)
-            self._history.note_resume(report.info.name, report.global_step, now=clock.time())
+        report = self._parts.restoring.resume(strict=strict, verify=verify, allow_fresh=allow_fresh)
         if verbose:
             report.print()
         return report
+
+    # Ending
 
     def wait(self) -> None:
         """Wait for pending saves: returns at once, since every save is durable on return."""
 
     def close(self) -> None:
-        """Finish pending work; the manager can still read afterwards."""
-        self.wait()
+        """Finish: save if `AtExit` asks for it, restore signal handlers, let others write.
+
+        Says in the log how many saves failed, if any did. The manager can still read afterwards.
+        """
+        self._close(None)
 
     def __enter__(self) -> Self:
         return self
@@ -311,31 +337,18 @@ class CheckpointManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        self._close(error)
 
-    @property
-    def _deciding(self) -> Metric:
-        return self.config.tracked[0]
+    def _close(self, error: BaseException | None) -> None:
+        try:
+            self.wait()
+            self._parts.interruptions.finish(error)
+            if self._context.writer.holds_lock:
+                self._parts.saving.flush_history()
+        finally:
+            self._parts.interruptions.release()
+            self._context.writer.release()
+            self._parts.saving.failures.report()
 
-    def _path(self, name: str) -> Path:
-        return Path(self.config.checkpoint_dir) / name
-
-    def _chosen(self, path: str | os.PathLike[str] | None) -> Path:
-        if path is not None:
-            return Path(path)
-        latest = self.get_latest_checkpoint()
-        if latest is None:
-            raise CheckpointNotFoundError(
-                "There is no checkpoint to load",
-                where=self._run.place,
-                fix="use resume() where a fresh start is fine",
-            )
-        return latest
-
-    def _adopt(self, info: CheckpointInfo | None, values: Mapping[str, Any]) -> None:
-        self._history.replace(values["metrics_history"])
-        if info is not None:
-            self._timeline.went_back_to(info)
-
-    def _progress(self, what: str) -> Progress:
-        return Progress(what, enabled=self.config.progress)
+    def _find(self, checkpoint: Reference) -> Entry:
+        return find(self._context.run, Path(self.config.checkpoint_dir), checkpoint)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from holdfast.session.checklist import Line, render
+
 _ON_DEMAND = {
     "model_state_dict": "model",
     "optimizer_state_dict": "optimizer",
@@ -19,7 +21,8 @@ class LoadedCheckpoint(dict[str, Any]):
 
     `loaded["model_state_dict"]` reads that component from the checkpoint, verified, at the moment
     it is asked for, so that a load does not hold a second copy of the state. Iteration and
-    printing show only what is already there.
+    printing show only what is already there. path: where it was loaded from. lines: what became of
+    every part of the session; `report` is the same as text.
     """
 
     def __init__(
@@ -28,13 +31,20 @@ class LoadedCheckpoint(dict[str, Any]):
         available: Iterable[str],
         read: Callable[[str], Any],
         path: object,
+        lines: Iterable[Line] = (),
     ) -> None:
         super().__init__(values)
         self.path = path
+        self.lines = tuple(lines)
         self._read = read
         present = set(available)
         self._on_demand = {key: name for key, name in _ON_DEMAND.items() if name in present}
         self._on_demand |= {f"{name}_state_dict": name for name in present} | self._on_demand
+
+    @property
+    def report(self) -> str:
+        """What was restored, what was not, and why, a line for each part."""
+        return render(f"Loaded from {self.path}", self.lines, ())
 
     def __missing__(self, key: str) -> Any:
         if key not in self._on_demand:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from holdfast.errors import FormatError
+from holdfast.errors import FormatError, NewerFormatError
 from holdfast.jsontext import Json
 from holdfast.manifest.names import MANIFEST_FILE
 from holdfast.manifest.record import ComponentRecord, FileRecord, Manifest
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _DIGEST = re.compile(r"xxh3-128(-parts)?:[0-9a-f]{32}")
 _ID = re.compile(r"[0-9a-f]{32}")
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
-_KINDS = frozenset({"module", "optimizer", "object"})
+_KINDS = ("module", "object", "optimizer")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 _KNOWN = frozenset(
     {
@@ -44,7 +44,7 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
         "sequence": manifest.sequence,
         "time": iso_time(manifest.time),
         "reason": {"kind": manifest.reason.kind, "text": manifest.reason.text},
-        "metrics": {name: _metric_out(value) for name, value in manifest.metrics.items()},
+        "metrics": {name: metric_out(value) for name, value in manifest.metrics.items()},
         "directions": dict(manifest.directions),
         "components": {
             name: {"kind": c.kind, "file": c.file, "tensors": c.tensors, "bytes": c.bytes}
@@ -68,12 +68,12 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
 
 def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
     """Check every known field and keep the others. Raises FormatError naming the field."""
-    top = _Fields(fields, where, "")
+    top = _Fields(fields, where)
     if top.take("format", str) != FORMAT:
         raise FormatError("Not a holdfast manifest: its format is another", where=where)
     version = top.take("version", int)
     if version != VERSION:
-        raise FormatError(
+        raise (NewerFormatError if version > VERSION else FormatError)(
             f"The checkpoint has format version {version}, this holdfast reads version {VERSION}",
             where=where,
             fix="install a newer holdfast",
@@ -107,12 +107,22 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
 
 
 class _Fields:
-    """One JSON object being checked; knows its place for errors."""
+    """One JSON object being checked; knows its place for errors.
 
-    __slots__ = ("path", "values", "where")
+    A listing makes many of these, so that the place is put together only when it is needed.
+    """
 
-    def __init__(self, values: Mapping[str, Any], where: str, path: str) -> None:
-        self.values, self.where, self.path = values, where, path
+    __slots__ = ("name", "parent", "values", "where")
+
+    def __init__(
+        self, values: Mapping[str, Any], where: str, name: str = "", parent: _Fields | None = None
+    ) -> None:
+        self.values, self.where, self.name, self.parent = values, where, name, parent
+
+    @property
+    def path(self) -> str:
+        """What stands before the name of a field of this object."""
+        return "" if self.parent is None else f"{self.parent.path}{self.name}."
 
     def wrong(self, name: str, expected: str) -> FormatError:
         found = self.values.get(name)
@@ -128,8 +138,8 @@ class _Fields:
         return value
 
     def count(self, name: str) -> int:
-        value = self.take(name, int)
-        if not 0 <= value < 2**63:
+        value = self.values.get(name)
+        if type(value) is not int or not 0 <= value < 2**63:
             raise self.wrong(name, "a count from 0 to 2**63-1")
         return value
 
@@ -146,7 +156,7 @@ class _Fields:
         return value
 
     def inner(self, name: str) -> _Fields:
-        return _Fields(self.take(name, dict), self.where, f"{self.path}{name}.")
+        return _Fields(self.take(name, dict), self.where, name, self)
 
     def children(self) -> Iterator[tuple[str, _Fields]]:
         for name in self.values:
@@ -157,7 +167,7 @@ class _Fields:
         if not all(isinstance(entry, dict) for entry in entries):
             raise self.wrong(name, "a list of objects")
         return [
-            _Fields(entry, self.where, f"{self.path}{name}[{index}].")
+            _Fields(entry, self.where, f"{name}[{index}]", self)
             for index, entry in enumerate(entries)
         ]
 
@@ -189,7 +199,7 @@ def _component(fields: _Fields, files: Mapping[str, FileRecord]) -> ComponentRec
     if file is not None and file not in files:
         raise fields.wrong("file", "one of the files listed")
     return ComponentRecord(
-        kind=fields.one_of("kind", tuple(sorted(_KINDS))),
+        kind=fields.one_of("kind", _KINDS),
         file=file,
         tensors=fields.count("tensors"),
         bytes=fields.count("bytes"),
@@ -205,7 +215,8 @@ def _parent(fields: _Fields) -> Parent:
     )
 
 
-def _metric_out(value: float) -> Json:
+def metric_out(value: float) -> Json:
+    """A metric as the manifest writes it: a number, or a non-finite one by name."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")

@@ -74,6 +74,11 @@ class Manifest:
         """Number of stored tensors over all files."""
         return sum(record.tensors for record in self.files.values())
 
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Ascending from oldest to newest: by branch, then global step, then commit."""
+        return (self.branch, self.global_step, self.sequence)
+
     def info(self, name: str) -> CheckpointInfo:
         """The view of this manifest that policies work on; `name` is the folder's."""
         return CheckpointInfo(

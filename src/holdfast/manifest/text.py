@@ -13,11 +13,13 @@ changed cannot pass.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import cast
 
 from holdfast.digest import digest_bytes
 from holdfast.errors import DamagedError
 from holdfast.jsontext import Json, dump, parse_object
-from holdfast.manifest.fields import manifest_from_fields, manifest_to_fields
+from holdfast.manifest.fields import manifest_from_fields, manifest_to_fields, metric_out
 from holdfast.manifest.record import Manifest
 
 MANIFEST_MAX_BYTES = 16 << 20
@@ -27,8 +29,37 @@ _TAIL = re.compile(rb'  "digest": "(xxh3-128:[0-9a-f]{32})"\n}\n\Z')
 
 def render_manifest(manifest: Manifest) -> bytes:
     """Serialise, with the digest of itself at the end."""
-    fields: dict[str, Json] = manifest_to_fields(manifest)
-    body = dump(fields, indent=2)
+    return _seal(manifest_to_fields(manifest))
+
+
+def edit_manifest(
+    data: bytes,
+    *,
+    where: str,
+    metrics: Mapping[str, float] | None = None,
+    pinned: str | None = None,
+    unpin: bool = False,
+) -> bytes:
+    """A committed manifest with more metrics, or with its pin set or taken away.
+
+    metrics: added to those it has, replacing namesakes. pinned: the reason to pin it. Everything
+    else stays as it was written, keys this version does not know included, at any depth. Raises
+    DamagedError or FormatError if `data` is not a sound manifest.
+    """
+    parse_manifest(data, where=where)
+    fields = parse_object(data, where=where, max_bytes=MANIFEST_MAX_BYTES)
+    del fields["digest"]
+    if metrics is not None:
+        added: dict[str, Json] = {name: metric_out(value) for name, value in metrics.items()}
+        fields["metrics"] = {**cast(dict[str, Json], fields["metrics"]), **added}
+    if pinned is not None or unpin:
+        fields["pinned"] = pinned
+    return _seal(fields)
+
+
+def _seal(fields: Mapping[str, Json]) -> bytes:
+    """The fields as text, and the digest of that text at its end."""
+    body = dump(dict(fields), indent=2)
     covered = body[: -len("\n}")] + b",\n"
     return covered + b'  "digest": "' + digest_bytes(covered).encode("ascii") + b'"\n}\n'
 

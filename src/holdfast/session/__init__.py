@@ -6,12 +6,16 @@ from holdfast.session.model_config import json_config, plain_config
 from holdfast.session.objects import LiveObjects
 from holdfast.session.report import Loaded, ResumeReport
 from holdfast.session.resume import resume_newest, resume_training
+from holdfast.session.wanted import Only, Wanted, device_of
 
 __all__ = [
     "LiveObjects",
     "Loaded",
+    "Only",
     "ResumeReport",
+    "Wanted",
     "capture_session",
+    "device_of",
     "json_config",
     "load_into",
     "open_source",

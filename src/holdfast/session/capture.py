@@ -24,12 +24,14 @@ def capture_session(
     *,
     with_optimizer: bool = True,
     with_rng: bool = True,
+    rng: ComponentState | None = None,
 ) -> list[ComponentState]:
     """Capture every component; the tensors are views of live memory.
 
     run_state: what the manager itself remembers (metrics history, model configuration, the user's
     extra state, ...), saved as the component "run". with_optimizer: also optimizer, scheduler and
-    scaler; registered objects are always saved. Raises UnsavableError naming the value that cannot
+    scaler; registered objects are always saved. rng: the random states as captured earlier, in
+    place of the present ones. Raises UnsavableError naming the value that cannot
     be saved.
     """
     names = objects.parameter_names()
@@ -51,6 +53,6 @@ def capture_session(
         else:
             states.append(capture_object(name, value))
     if with_rng:
-        states.append(capture_rng(RNG, objects.generators))
+        states.append(capture_rng(RNG, objects.generators) if rng is None else rng)
     states.append(capture_object(RUN, dict(run_state)))
     return states

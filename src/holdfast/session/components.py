@@ -9,18 +9,20 @@ import torch
 from holdfast.session.source import CheckpointSource
 from holdfast.state import plan_value
 
+_CPU = torch.device("cpu")
 
-def read_component(source: CheckpointSource, component: str) -> Any:
-    """The state dict of a component, verified, in new tensors on the CPU.
+
+def read_component(source: CheckpointSource, component: str, device: torch.device = _CPU) -> Any:
+    """The state dict of a component, verified, in new tensors on `device`.
 
     Modules: FQN to tensor, tied names sharing one tensor. Optimizers: torch's own layout.
     Others: what their `state_dict()` had returned. Raises LoadError if bytes are damaged.
     """
     stored = source.stored(component)
     source.verify([component])
-    plan = plan_value(stored)
+    plan = plan_value(stored, device=device)
     tensors = {
-        name: plan.targets[name] if name in plan.targets else facts.allocate(torch.device("cpu"))
+        name: plan.targets[name] if name in plan.targets else facts.allocate(device)
         for name, facts in stored.tensors.items()
     }
     source.fill(component, tensors)

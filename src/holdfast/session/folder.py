@@ -19,8 +19,9 @@ from holdfast.values import CheckpointInfo
 class FolderSource:
     """One committed checkpoint, opened once and read until it is closed."""
 
-    def __init__(self, checkpoint: OpenCheckpoint) -> None:
+    def __init__(self, checkpoint: OpenCheckpoint, *, prove: bool = True) -> None:
         self._checkpoint = checkpoint
+        self._prove = prove
 
     @classmethod
     def open(
@@ -28,9 +29,15 @@ class FolderSource:
         run: RunStorage,
         name: str,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        prove: bool = True,
     ) -> FolderSource:
-        """Open the checkpoint `name` of a run. Raises CheckpointNotFoundError or LoadError."""
-        return cls(open_checkpoint(run, name, progress=progress))
+        """Open the checkpoint `name` of a run. Raises CheckpointNotFoundError or LoadError.
+
+        prove: False leaves out the pass that proves tensor data before anything live is touched;
+        the bytes are still proven as they arrive.
+        """
+        return cls(open_checkpoint(run, name, progress=progress), prove=prove)
 
     @classmethod
     def at(cls, path: Path, progress: Callable[[int, int], None] | None = None) -> FolderSource:
@@ -58,7 +65,12 @@ class FolderSource:
 
     def verify(self, components: Collection[str]) -> None:
         """Prove every byte of these components. Raises DamagedError naming file and tensor."""
-        self._checkpoint.verify(components)
+        if self._prove:
+            self._checkpoint.verify(components)
+
+    def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Prove that every target can take its tensor; touches none. Raises MismatchError."""
+        self._checkpoint.check(component, targets)
 
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Write stored tensors into the targets, hashed again on the way."""

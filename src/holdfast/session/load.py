@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from holdfast.session.folder import FolderSource
 from holdfast.session.objects import LiveObjects
 from holdfast.session.original import OriginalSource
 from holdfast.session.report import Loaded
-from holdfast.session.restore import Restored, restore_session
+from holdfast.session.restore import EVERYTHING, Restored, restore_session
 from holdfast.session.source import CheckpointSource
+from holdfast.session.wanted import Wanted
 
 _DEFAULTS: Mapping[str, Any] = {
     "epoch": 0,
@@ -52,56 +53,32 @@ def open_source(
 def load_into(
     path: Path,
     objects: LiveObjects,
+    wanted: Wanted = EVERYTHING,
     *,
-    with_optimizer: bool = True,
-    with_rng: bool = True,
-    strict: bool = True,
-    components: Collection[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Loaded:
     """Restore the checkpoint at `path`; see `restore_session` for what can be raised."""
     with open_source(path, progress) as source:
-        return load_from(
-            source,
-            path,
-            objects,
-            with_optimizer=with_optimizer,
-            with_rng=with_rng,
-            strict=strict,
-            components=components,
-        )
+        return load_from(source, path, objects, wanted)
 
 
 def load_from(
-    source: CheckpointSource,
-    path: Path,
-    objects: LiveObjects,
-    *,
-    with_optimizer: bool = True,
-    with_rng: bool = True,
-    strict: bool = True,
-    components: Collection[str] | None = None,
+    source: CheckpointSource, path: Path, objects: LiveObjects, wanted: Wanted = EVERYTHING
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
     with naming(source.place):
-        restored = restore_session(
-            source,
-            objects,
-            with_optimizer=with_optimizer,
-            with_rng=with_rng,
-            strict=strict,
-            components=components,
-        )
+        restored = restore_session(source, objects, wanted)
     values = _values(source, restored)
 
     def read(component: str) -> Any:
         with open_source(path) as again, naming(again.place):
-            return read_component(again, component)
+            return read_component(again, component, wanted.device)
 
     return Loaded(
         info=source.info,
         values=values,
-        lines=(*restored.lines, *_record_lines(objects, values)),
+        run_state=restored.run_state,
+        lines=(*restored.lines, *_record_lines(source, objects, values)),
         components=tuple(source.components()),
         read=read,
     )
@@ -114,6 +91,14 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     info = source.info
     if info is None:
         return values | {"timestamp": restored.run_state.get("timestamp")}
+    # What was measured later stands in the manifest only.
+    known = values["metrics"] if isinstance(values["metrics"], Mapping) else {}
+    late = {name: value for name, value in info.metrics.items() if name not in known}
+    if late:
+        values["metrics"] = {**known, **late}
+        values["metrics_history"].append(
+            {"epoch": info.epoch, "global_step": info.global_step, "metrics": late}
+        )
     return values | {
         "epoch": info.epoch,
         "global_step": info.global_step,
@@ -121,6 +106,12 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
     }
 
 
-def _record_lines(objects: LiveObjects, values: Mapping[str, Any]) -> list[Line]:
+def _record_lines(
+    source: CheckpointSource, objects: LiveObjects, values: Mapping[str, Any]
+) -> list[Line]:
+    notes = []
+    if source.info is not None and source.info.reason.kind == "exception":
+        why = f"saved while training broke off ({source.info.reason.text}): the batch in progress"
+        notes.append(Line("moment", "note", f"{why} is not repeated"))
     history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
-    return [history, *counter_lines(objects, values["epoch"], values["global_step"])]
+    return [*notes, history, *counter_lines(objects, values["epoch"], values["global_step"])]

@@ -61,6 +61,16 @@ class LiveObjects:
             for suffix, companion in stateful.companions().items():
                 self.register(f"{name}{suffix}", companion)
 
+    def components(self) -> dict[str, Any]:
+        """Every object that is there, by component name; random states are not among them."""
+        named = {
+            MODEL: self.model,
+            OPTIMIZER: self.optimizer,
+            SCHEDULER: self.scheduler,
+            SCALER: self.scaler,
+        }
+        return {name: value for name, value in named.items() if value is not None} | self.registered
+
     def optimizers(self) -> Iterator[tuple[str, Optimizer]]:
         """Every optimizer, by component name."""
         if self.optimizer is not None:

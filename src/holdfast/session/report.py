@@ -13,13 +13,17 @@ from holdfast.values import CheckpointInfo
 
 @dataclass(frozen=True)
 class Loaded:
-    """One checkpoint restored. values: the dict `load` returns; read: a component by name."""
+    """One checkpoint restored. values: the dict `load` returns; read: a component by name.
+
+    run_state: all of the component "run", what only the manager understands included.
+    """
 
     info: CheckpointInfo | None
     values: Mapping[str, Any]
     lines: tuple[Line, ...]
     components: tuple[str, ...]
     read: Callable[[str], Any]
+    run_state: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ResumeReport:
 
     info: the checkpoint resumed from, None on a fresh start. values: what `load` would return.
     passed_over: the newer checkpoints that could not be used, with the reason for each.
-    lines: the checklist.
+    quarantined: damaged ones that were renamed, old name -> new name. lines: the checklist.
     """
 
     place: str
@@ -36,6 +40,8 @@ class ResumeReport:
     values: Mapping[str, Any] = field(default_factory=dict)
     lines: tuple[Line, ...] = ()
     passed_over: tuple[str, ...] = ()
+    quarantined: Mapping[str, str] = field(default_factory=dict)
+    run_state: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __bool__(self) -> bool:
         return not self.fresh
@@ -69,7 +75,8 @@ class ResumeReport:
     def checklist(self) -> str:
         """The checklist as text."""
         if self.fresh:
-            return f"Fresh start: {self.place} holds no checkpoint yet."
+            heading = f"Fresh start: {self.place} holds no {'usable' if self.passed_over else ''}"
+            return render(f"{heading.rstrip()} checkpoint yet.", (), self.passed_over)
         source = self.info.name if self.info is not None else self.place
         heading = f"Resumed from {source} (epoch {self.epoch}, global step {self.global_step})"
         return render(heading, self.lines, self.passed_over)

@@ -8,7 +8,7 @@ what comes before may draw numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 from holdfast.errors import HoldfastError, InterruptedLoadError, LoadError
 from holdfast.session.batch_order import LenientLoader, OrderedLoader, order_line
 from holdfast.session.checklist import Line, Status
-from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.objects import MODEL, RNG, RUN, LiveObjects
 from holdfast.session.run_record import checked_run_record
 from holdfast.session.source import CheckpointSource
+from holdfast.session.wanted import Wanted
 from holdfast.state import (
     RestorePlan,
     SavesItself,
@@ -35,6 +36,8 @@ from holdfast.state import (
     raise_problems,
 )
 
+EVERYTHING = Wanted()
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -45,129 +48,158 @@ class Restored:
 
 
 def restore_session(
-    source: CheckpointSource,
-    objects: LiveObjects,
-    *,
-    with_optimizer: bool = True,
-    with_rng: bool = True,
-    strict: bool = True,
-    components: Collection[str] | None = None,
+    source: CheckpointSource, objects: LiveObjects, wanted: Wanted = EVERYTHING
 ) -> Restored:
-    """Restore every live object that the source has a component for, all or nothing.
+    """Restore every wanted object that the source has a component for, all or nothing.
 
-    components: only these, None for all. strict: every name must agree; otherwise what fits is
-    restored and the rest becomes lines. Raises MismatchError with every problem of every
-    component, DamagedError, FormatError, or InterruptedLoadError if the disk fails at the last
-    moment.
+    Raises MismatchError with every problem of every component, DamagedError, FormatError,
+    ConfigError for a part there is none of, or InterruptedLoadError if the disk fails at the last
+    moment, or an object refuses its state when others cannot be put back any more.
     """
-    live = _live_components(objects, with_optimizer=with_optimizer)
-    wanted = [name for name in live if components is None or name in components]
-    present = [name for name in wanted if name in source.components()]
+    live = wanted.live(objects)
+    _require(source, live, wanted)
     # Where differences are tolerated, loaders get a stand-in that takes them and says so.
     stand_ins = (
         {}
-        if strict
+        if wanted.strict
         else {
             name: LenientLoader(value)
             for name, value in live.items()
             if isinstance(value, OrderedLoader)
         }
     )
-    names = objects.parameter_names()
-    plans = {
-        name: _plan(source.stored(name), stand_ins.get(name, live[name]), names, strict)
-        for name in present
-    }
-    if with_rng and RNG in source.components() and (components is None or RNG in components):
-        plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
-    run_plan = plan_value(source.stored(RUN)) if RUN in source.components() else None
+    plans = _plans(source, objects, live | stand_ins, wanted)
+    run_plan = (
+        plan_value(source.stored(RUN), device=wanted.device) if RUN in source.components() else None
+    )
     everything = [*plans.values(), *([run_plan] if run_plan else [])]
-    _require_model(source, wanted, plans)
     raise_problems(everything)
-    source.verify([plan.component for plan in everything])
+    _prove(source, everything)
     if run_plan is not None:
         source.fill(RUN, run_plan.targets)
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
-    for name in wanted:
-        if name not in plans and isinstance(live[name], SavesItself):
-            live[name].start_afresh()
-    lines = _lines(source, live, wanted, plans, with_rng=with_rng)
+    for name, value in live.items():
+        if name not in plans and isinstance(value, SavesItself):
+            value.start_afresh()
+    lines = _lines(source, objects.components(), live, plans, with_rng=wanted.random_states)
     return Restored(run_state, tuple(_with_batch_order(lines, plans, live, stand_ins)))
 
 
-def _live_components(objects: LiveObjects, *, with_optimizer: bool) -> dict[str, Any]:
-    live: dict[str, Any] = {MODEL: objects.model}
-    if with_optimizer:
-        named = {
-            OPTIMIZER: objects.optimizer,
-            SCHEDULER: objects.scheduler,
-            SCALER: objects.scaler,
-        }
-        live |= {name: value for name, value in named.items() if value is not None}
-    return live | objects.registered
-
-
-def _plan(
-    stored: StoredComponent, value: Any, names: Mapping[Tensor, str], strict: bool
-) -> RestorePlan:
-    if isinstance(value, SavesItself):
-        return value.plan_component(stored, strict=strict)
-    if isinstance(value, nn.Module):
-        return plan_module(stored, value, strict=strict)
-    if isinstance(value, Optimizer):
-        return plan_optimizer(stored, value, names, strict=strict)
-    # A loader's state_dict may start its workers: too much for a copy to go back to.
-    return plan_object(stored, value, reversible=not isinstance(value, DataLoader))
-
-
-def _require_model(
-    source: CheckpointSource, wanted: Collection[str], plans: Mapping[str, RestorePlan]
-) -> None:
-    if MODEL in wanted and MODEL not in plans:
+def _require(source: CheckpointSource, live: Mapping[str, Any], wanted: Wanted) -> None:
+    """A load without a model, or without what was asked for by name, is not what was meant."""
+    there = source.components()
+    asked = [*live, *([RNG] if wanted.random_states else [])] if wanted.partial else [MODEL]
+    lacking = [name for name in asked if name not in there]
+    if lacking and (wanted.strict or MODEL in lacking):
         raise LoadError(
-            "The checkpoint holds no model",
+            f"The checkpoint holds no {' and no '.join(lacking)} (it holds: {', '.join(there)})",
             where=source.place,
             fix="load another checkpoint, or name the components to load",
         )
 
 
+def _plans(
+    source: CheckpointSource, objects: LiveObjects, live: Mapping[str, Any], wanted: Wanted
+) -> dict[str, RestorePlan]:
+    stored = {name: source.stored(name) for name in live if name in source.components()}
+    modules = {n: found for n, found in stored.items() if isinstance(live[n], nn.Module)}
+    only = wanted.selects(modules)
+    names = objects.parameter_names()
+    plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}
+    if wanted.random_states and RNG in source.components():
+        plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
+    return plans
+
+
+def _plan(
+    stored: StoredComponent,
+    value: Any,
+    names: Mapping[Tensor, str],
+    only: Callable[[str], bool] | None,
+    wanted: Wanted,
+) -> RestorePlan:
+    if isinstance(value, SavesItself):
+        return value.plan_component(stored, strict=wanted.strict)
+    if isinstance(value, nn.Module):
+        return plan_module(stored, value, strict=wanted.strict, only=only, cast=wanted.cast)
+    if isinstance(value, Optimizer):
+        return plan_optimizer(stored, value, names, strict=wanted.strict, cast=wanted.cast)
+    # A loader's state_dict may start its workers: too much for a copy to go back to.
+    reversible = not isinstance(value, DataLoader)
+    return plan_object(stored, value, device=wanted.device, reversible=reversible)
+
+
+def _prove(source: CheckpointSource, plans: list[RestorePlan]) -> None:
+    """What is left to prove once every byte is: that it fits the memory it is to go to."""
+    source.verify([plan.component for plan in plans])
+    for plan in plans:
+        source.check(plan.component, plan.targets)
+    for plan in plans:
+        if plan.proven_by:
+            source.fill(plan.component, {name: plan.targets[name] for name in plan.proven_by})
+            plan.prove()
+
+
 def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
     """Finish what goes through an object's own loader first, live memory next, RNG last.
 
-    If one refuses, those finished before it are put back as far as they can be.
+    If one refuses, those finished before it are put back as far as they can be; what cannot be is
+    named in an InterruptedLoadError, since the caller must not take it for untouched.
     """
     rank = {RNG: 2}
-    ordered = sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live)))
-    done: list[RestorePlan] = []
-    for plan in ordered:
-        done.append(plan)
+    begun: list[RestorePlan] = []
+    for plan in sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live))):
+        filled = False
         try:
             source.fill(plan.component, plan.targets)
+            filled = True
             plan.finish()
+            begun.append(plan)
         except BaseException as error:
-            stuck = _put_back(done)
-            if isinstance(error, HoldfastError) or not isinstance(error, Exception):
+            # Objects of ours, and reads that were refused, say no before they change anything.
+            untouched = isinstance(error, HoldfastError) and not (plan.live and filled)
+            if not untouched or plan.reversible:
+                begun.append(plan)
+            stuck = _put_back(begun)
+            failure = _failure(source, plan, error, stuck)
+            if failure is None:
                 raise
-            rest = f"; not put back to what it was: {', '.join(stuck)}" if stuck else ""
-            touched = stuck or any(plan.live for plan in done)
-            raise (InterruptedLoadError if touched else LoadError)(
-                f"The {plan.component} refused its saved state: {error}{rest}",
-                where=source.place,
-                fix="give it the construction it had when it was saved, or leave it out",
-            ) from error
+            raise failure from error
+
+
+def _failure(
+    source: CheckpointSource, plan: RestorePlan, error: BaseException, stuck: list[str]
+) -> LoadError | None:
+    """The error to raise in place of `error`, None where that says it all."""
+    if isinstance(error, InterruptedLoadError) or not isinstance(error, Exception):
+        return None
+    if isinstance(error, HoldfastError) and not stuck:
+        return None
+    reason = error.what if isinstance(error, HoldfastError) else error
+    what = f"The {plan.component} refused its saved state: {reason}"
+    if not stuck:
+        return LoadError(
+            what,
+            where=source.place,
+            fix="give it the construction it had when it was saved, or leave it out",
+        )
+    return InterruptedLoadError(
+        f"{what}; changed already and not put back to what it was: {', '.join(stuck)}",
+        where=source.place,
+        fix="load a checkpoint that fits before going on",
+    )
 
 
 def _put_back(plans: list[RestorePlan]) -> list[str]:
-    """Roll back what can be, the last first; return the components that refused even that."""
+    """Roll back what can be, the last first; return the components that stay changed."""
     stuck: list[str] = []
     for plan in reversed(plans):
-        if plan.reversible:
-            try:
-                plan.rollback()
-            except Exception:  # noqa: BLE001 (any object's own loader; the others must still go back)
-                stuck.append(plan.component)
+        try:
+            plan.rollback()
+        except Exception:  # noqa: BLE001 (any object's own loader; the others must still go back)
+            stuck.append(plan.component)
     return stuck
 
 

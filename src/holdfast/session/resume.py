@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from torch import nn
 from torch.optim import Optimizer
 
+from holdfast.clock import Clock, SystemClock
 from holdfast.engine.catalog import read_catalog
+from holdfast.engine.quarantine import confirm_damage, failed_to_read
 from holdfast.errors import (
+    CheckpointNotFoundError,
+    ConfigError,
     DamagedError,
     FormatError,
+    HoldfastError,
     InterruptedLoadError,
+    LoadError,
+    NewerFormatError,
     NothingToResumeError,
 )
 from holdfast.session.folder import FolderSource
 from holdfast.session.load import load_from, load_into
 from holdfast.session.objects import LiveObjects
-from holdfast.session.report import ResumeReport
+from holdfast.session.report import Loaded, ResumeReport
+from holdfast.session.wanted import Wanted
 from holdfast.storage.protocol import RunStorage
+
+Depth: TypeAlias = Literal["structure", "digests"]
+SetAside: TypeAlias = Callable[[str, "list[str]"], str]
+"""Given a name and its damage: renames the checkpoint and returns its new name. May raise."""
+
+_PAUSES_SECONDS = (0.5, 2.0)
 
 
 def resume_newest(
@@ -29,37 +44,123 @@ def resume_newest(
     objects: LiveObjects,
     *,
     strict: bool = True,
+    verify: Depth = "digests",
+    allow_fresh: bool | None = None,
+    set_aside: SetAside | None = None,
     progress: Callable[[int, int], None] | None = None,
+    clock: Clock | None = None,
 ) -> ResumeReport:
     """Restore the newest checkpoint that verifies, walking back over damaged ones.
 
-    A folder without checkpoints is a fresh start. Raises NothingToResumeError if all are damaged,
-    and MismatchError if the newest sound one does not fit: an older one would not fit either, and
-    going back in silence would lose work.
+    verify: "digests" proves every byte before anything live changes; "structure" proves manifests,
+    state and headers first and the tensor data as it arrives. allow_fresh: None makes a folder
+    without checkpoints a fresh start and one without usable ones an error; True allows both, False
+    neither. set_aside: how to quarantine what is proven to be damaged, once it is known what to go
+    on with; None leaves it where it is.
+
+    Raises NothingToResumeError if nothing can be used and a fresh start is not allowed, and
+    MismatchError or NewerFormatError if the newest sound one does not fit: going back in silence
+    would lose work.
     """
-    catalog = read_catalog(run)
-    passed_over = [f"{item.name}: {item.error}" for item in catalog.unreadable]
-    for entry in reversed(catalog.entries):
-        try:
-            with FolderSource.open(run, entry.name, progress) as source:
-                loaded = load_from(source, Path(source.place), objects, strict=strict)
-        except (DamagedError, FormatError, InterruptedLoadError) as error:
-            passed_over.append(f"{entry.name}: {error}")
-            continue
-        return ResumeReport(
-            place=run.place,
+    if verify not in ("structure", "digests"):
+        raise ConfigError(f"verify is {verify!r}", fix='use "digests" or "structure"')
+    walk = _Walk(run, objects, strict, verify == "digests", progress, clock or SystemClock())
+    loaded = walk.back()
+    if loaded is None and (walk.passed_over or allow_fresh is False):
+        walk.refuse_unless(allow_fresh is True)
+    report = ResumeReport(place=run.place, passed_over=tuple(walk.passed_over.values()))
+    if loaded is not None:
+        report = replace(
+            report,
             info=loaded.info,
             values=loaded.values,
             lines=loaded.lines,
-            passed_over=tuple(passed_over),
+            run_state=loaded.run_state,
         )
-    if passed_over:
+    return _quarantine(report, walk, set_aside)
+
+
+@dataclass
+class _Walk:
+    """From the newest checkpoint to the first that can be used. passed_over: name -> sentence."""
+
+    run: RunStorage
+    objects: LiveObjects
+    strict: bool
+    prove: bool
+    progress: Callable[[int, int], None] | None
+    clock: Clock
+    passed_over: dict[str, str] = field(default_factory=dict)
+    suspects: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    def back(self) -> Loaded | None:
+        """Restore the newest that verifies; None if none does."""
+        catalog = read_catalog(self.run)
+        for item in catalog.unreadable:
+            self._pass_over(item.name, item.error)
+        for entry in reversed(catalog.entries):
+            loaded = self._restore(entry.name)
+            if loaded is not None:
+                return loaded
+        return None
+
+    def refuse_unless(self, fresh_is_fine: bool) -> None:
+        """Raise NothingToResumeError unless live objects are untouched and may stay so."""
+        if fresh_is_fine and not self.interrupted:
+            return
+        reasons = "; ".join(self.passed_over.values()) or "it holds none"
+        fix = "start afresh in another folder, or restore this one from a backup"
+        if self.interrupted:
+            fix = "live objects hold parts of a checkpoint: make them anew first; then " + fix
+        elif self.passed_over:
+            fix += ", or allow a fresh start here: resume(allow_fresh=True)"
         raise NothingToResumeError(
-            "No checkpoint of the run can be used: " + "; ".join(passed_over),
-            where=run.place,
-            fix="start afresh in another folder, or restore this one from a backup",
+            f"No checkpoint of the run can be used: {reasons}", where=self.run.place, fix=fix
         )
-    return ResumeReport(place=run.place)
+
+    def _restore(self, name: str) -> Loaded | None:
+        """One checkpoint, read again after a pause if the disk or network failed."""
+        for pause in (*_PAUSES_SECONDS, None):
+            try:
+                with FolderSource.open(self.run, name, self.progress, prove=self.prove) as source:
+                    wanted = Wanted(strict=self.strict)
+                    return load_from(source, Path(source.place), self.objects, wanted)
+            except CheckpointNotFoundError:
+                return None
+            except LoadError as error:
+                self.interrupted = self.interrupted or isinstance(error, InterruptedLoadError)
+                if failed_to_read(error) and pause is not None:
+                    self.clock.sleep(pause)
+                    continue
+                self._pass_over(name, error)
+                return None
+        return None
+
+    def _pass_over(self, name: str, error: HoldfastError) -> None:
+        """Note why. Raises what must not be passed over: a checkpoint that may well be sound."""
+        if failed_to_read(error):
+            self.passed_over[name] = f"{name}: could not be read: {error}"
+            return
+        damage = isinstance(error, (DamagedError, FormatError, InterruptedLoadError))
+        if isinstance(error, NewerFormatError) or not damage:
+            raise error
+        self.passed_over[name] = f"{name}: {error}"
+        self.suspects.append(name)
+
+
+def _quarantine(report: ResumeReport, walk: _Walk, set_aside: SetAside | None) -> ResumeReport:
+    renamed: dict[str, str] = {}
+    for name in walk.suspects if set_aside is not None else ():
+        damage = confirm_damage(walk.run, name)
+        try:
+            if damage and set_aside is not None:
+                renamed[name] = set_aside(name, damage)
+        except (HoldfastError, OSError) as error:
+            walk.passed_over[name] += f"\n    It keeps its name: {error}"
+    for name, new_name in renamed.items():
+        walk.passed_over[name] += f"\n    It was set aside as {new_name}"
+    return replace(report, passed_over=tuple(walk.passed_over.values()), quarantined=renamed)
 
 
 def resume_training(

@@ -36,6 +36,10 @@ class CheckpointSource(Protocol):
         """Prove every byte of these components. Raises DamagedError naming file and tensor."""
         ...
 
+    def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Prove that every target can take its tensor; touches none. Raises MismatchError."""
+        ...
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Write stored tensors into the targets, by stored name.
 

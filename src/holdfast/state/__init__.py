@@ -16,7 +16,7 @@ from holdfast.state.loose import (
 )
 from holdfast.state.module_plan import plan_module
 from holdfast.state.names import canonical_name, canonical_names, parameter_names, unwrap
-from holdfast.state.object_plan import Stateful, plan_object, plan_value
+from holdfast.state.object_plan import Stateful, copied, plan_object, plan_value
 from holdfast.state.optimizer_plan import plan_optimizer
 from holdfast.state.own_component import SavesItself
 from holdfast.state.plan import CastPolicy, RestorePlan, raise_problems
@@ -48,6 +48,7 @@ __all__ = [
     "component_of_module_state",
     "component_of_optimizer_state",
     "component_of_original_rng",
+    "copied",
     "find_renames",
     "is_displaced",
     "note_displacement",

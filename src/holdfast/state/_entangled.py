@@ -41,13 +41,11 @@ def entangled_names(tensors: Mapping[str, Tensor]) -> frozenset[str]:
 
 
 @torch.no_grad()
-def write_entangled(component: str, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> None:
-    """Copy saved tensors (name, live, saved) into live ones that share memory.
+def prove_entangled(component: str, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> None:
+    """Try to copy saved tensors (name, live, saved) into a copy of the memory they share.
 
-    Tries it on a copy of the memory first. Raises MismatchError if the saved values contradict
-    each other there; then nothing was changed.
+    Raises MismatchError if the saved values contradict each other there.
     """
-    pairs = list(pairs)
     copies: dict[int, torch.UntypedStorage] = {}
     trial = [(name, _twin(live, copies), saved) for name, live, saved in pairs]
     for _, twin, saved in trial:
@@ -64,6 +62,13 @@ def write_entangled(component: str, pairs: Iterable[tuple[str, Tensor, Tensor]])
             where=component,
             fix="load into a module whose tensors do not share memory, or load only one of them",
         )
+
+
+@torch.no_grad()
+def write_entangled(component: str, pairs: Iterable[tuple[str, Tensor, Tensor]]) -> None:
+    """Copy saved tensors (name, live, saved) into live ones that share memory, once proven."""
+    pairs = list(pairs)
+    prove_entangled(component, pairs)
     for _, live, saved in pairs:
         _write(live, saved)
 

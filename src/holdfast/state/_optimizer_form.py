@@ -100,7 +100,7 @@ def _is_member(row: object) -> bool:
         and len(row) == 3
         and (row[0] is None or isinstance(row[0], str))
         and isinstance(row[1], list)
-        and all(type(size) is int for size in row[1])
+        and all(type(size) is int and 0 <= size < 1 << 63 for size in row[1])
         and isinstance(row[2], str)
     )
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from holdfast.codec import Codec
 from holdfast.errors import AverageError, FormatError, InterruptedLoadError
-from holdfast.state._entangled import write_entangled
+from holdfast.state._entangled import prove_entangled, write_entangled
 from holdfast.state._live_module import LiveModule, inspect_module, is_extra
 from holdfast.state._match import Match, match_names
 from holdfast.state._regions import region
@@ -79,6 +79,8 @@ def plan_module(
         tolerated=tuple(match.tolerated),
         report=(*restore.report(), *match.report),
         live=True,
+        proven_by=() if match.problems else restore.proven_by(),
+        _prove=restore.prove,
         _finish=restore.finish,
     )
 
@@ -141,11 +143,13 @@ class _ModuleRestore:
         if self.match.problems:
             return
         there = self.stored.tensors
+        probes = set(self.proven_by())
         for name, source in self.match.sources.items():
             tensor = self.live.tensors[name]
             if source in self.targets:
                 continue
-            if name in self.live.in_place and tensor.dtype == there[source].dtype:
+            in_place = name in self.live.in_place and source not in probes
+            if in_place and tensor.dtype == there[source].dtype:
                 self.targets[source] = tensor.detach()
             else:
                 self.targets[source] = there[source].allocate(tensor.device)
@@ -170,17 +174,27 @@ class _ModuleRestore:
             lines.append(f"{len(self.match.tolerated)} names that fit nothing were let pass")
         return lines
 
+    def proven_by(self) -> tuple[str, ...]:
+        """Stored names of what goes to memory that live tensors share in part."""
+        entangled = self.live.entangled
+        sources = self.match.sources
+        return tuple({sources[name]: None for name in sources if name in entangled})
+
+    def prove(self) -> None:
+        """Whether shared memory can hold what was saved for each of its tensors."""
+        prove_entangled(self.stored.name, self._entangled())
+
+    def _entangled(self) -> list[tuple[str, Tensor, Tensor]]:
+        return [
+            (name, self.live.tensors[name], self.targets[source])
+            for name, source in self.match.sources.items()
+            if name in self.live.entangled
+        ]
+
     @torch.no_grad()
     def finish(self) -> None:
         live = self.live
-        write_entangled(
-            self.stored.name,
-            [
-                (name, live.tensors[name], self.targets[source])
-                for name, source in self.match.sources.items()
-                if name in live.entangled
-            ],
-        )
+        write_entangled(self.stored.name, self._entangled())
         for name, source in self.match.sources.items():
             tensor = live.tensors[name]
             if name in live.in_place and region(tensor) != region(self.targets[source]):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -83,6 +83,16 @@ def plan_value(
         reversible=True,
         _finish=lambda: filled(stored, codec, targets.__getitem__),
     )
+
+
+def copied(name: str, values: Mapping[str, object]) -> dict[str, Any]:
+    """The values as a checkpoint would give them back; the copy shares nothing with them.
+
+    Raises UnsavableError naming the path, from `name` on, of what cannot be saved.
+    """
+    codec = torch_codec()
+    result: Any = _copied(capture_object(name, dict(values), codec), codec)()
+    return dict(result)
 
 
 class _ObjectRestore:

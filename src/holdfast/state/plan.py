@@ -30,6 +30,8 @@ class RestorePlan:
     `strict=False` or because the outcome is certain. report: lines for people.
     live: whether filling the targets already changes live objects.
     reversible: whether `rollback()` can undo `finish()`.
+    proven_by: names among the targets, all in fresh memory, whose values decide whether the load
+    may happen: fill them and call `prove()` before anything live is filled.
     value: what a plan without a live object restores, once finished.
     """
 
@@ -40,13 +42,19 @@ class RestorePlan:
     report: tuple[str, ...] = ()
     live: bool = False
     reversible: bool = False
+    proven_by: tuple[str, ...] = ()
     value: object = None
+    _prove: Callable[[], object] = _nothing
     _finish: Callable[[], object] = _nothing
     _rollback: Callable[[], object] = _nothing
 
     def check(self) -> None:
         """Raise MismatchError listing all problems, if there are any."""
         raise_problems([self])
+
+    def prove(self) -> None:
+        """Check what only values can tell. Raises MismatchError; nothing has changed then."""
+        self._prove()
 
     def finish(self) -> None:
         """Hand the filled targets and the rest of the state to the live object.

@@ -130,7 +130,10 @@ def _devices(names: Mapping[str, object]) -> int:
 
 def _check_form(stored: StoredComponent, value: object) -> None:
     if isinstance(value, dict) and all(
-        isinstance(state, dict) and state.keys() == {"kind", "state"} for state in value.values()
+        isinstance(state, dict)
+        and state.keys() == {"kind", "state"}
+        and isinstance(state["kind"], str)
+        for state in value.values()
     ):
         return
     raise FormatError("The state tree is not that of random streams", where=stored.name)

@@ -2,11 +2,22 @@
 
 from holdfast.storage.local import LocalRun
 from holdfast.storage.memory import MemoryRun
-from holdfast.storage.protocol import Block, NameTakenError, Opened, Progress, RunStorage, Staged
+from holdfast.storage.protocol import (
+    Block,
+    InUseError,
+    Lock,
+    NameTakenError,
+    Opened,
+    Progress,
+    RunStorage,
+    Staged,
+)
 
 __all__ = [
     "Block",
+    "InUseError",
     "LocalRun",
+    "Lock",
     "MemoryRun",
     "NameTakenError",
     "Opened",

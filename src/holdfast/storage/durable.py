@@ -94,11 +94,17 @@ def flush_folder(path: Path) -> None:
         os.close(fd)
 
 
-def make_folders(path: Path) -> None:
-    """Make a folder and its missing parents, each durable before the next. Raises SaveError."""
+def make_folders(path: Path, *, settle: bool = False) -> None:
+    """Make a folder and its missing parents, each durable before the next. Raises SaveError.
+
+    A folder's name is durable once its parent is flushed. settle: also flush the parents of what
+    is there already, as far as the file system lets us: its maker may have died before doing so.
+    """
     missing = [path]
     while not missing[-1].parent.exists():
         missing.append(missing[-1].parent)
+    if settle:
+        _settle(path)
     for folder in reversed(missing):
         with saving("make the folder", folder):
             try:
@@ -107,8 +113,20 @@ def make_folders(path: Path) -> None:
                 if not folder.is_dir():
                     raise
                 continue
-            flush_folder(folder)
             flush_folder(folder.parent)
+
+
+def _settle(path: Path) -> None:
+    """Flush the folders above `path` on its file system, as far as that is allowed."""
+    device = None
+    for folder in path.absolute().parents:
+        # Folders that are missing yet or not ours to open, and mounts without such a flush.
+        with contextlib.suppress(OSError):
+            found = folder.stat().st_dev
+            if device is not None and found != device:
+                return
+            device = found
+            flush_folder(folder)
 
 
 def create(path: Path) -> int:

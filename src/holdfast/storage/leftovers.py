@@ -3,7 +3,7 @@
 A hidden folder is owned by whoever holds an exclusive flock on it; the kernel drops the lock when
 the owner dies, however it dies. Its name also carries the boot it was made in: on a file system
 several hosts may share, a lock that can be had proves nothing about a writer elsewhere, so there
-only folders of this very boot are swept.
+only folders of this very boot are swept. Files that replace another are made and swept alike.
 """
 
 from __future__ import annotations
@@ -14,17 +14,20 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from holdfast.errors import SaveError
-from holdfast.storage.durable import flush_folder, saving
+from holdfast.storage.durable import create, flush_folder, saving
 from holdfast.storage.filesystems import boot_tag, is_one_host
+from holdfast.storage.forked import drop_in_children
 
 STAGING_PREFIX = ".holdfast-tmp-"
 TRASH_PREFIX = ".holdfast-trash-"
+EDIT_PREFIX = ".holdfast-edit-"
 _NAME_KEPT_CHARS = 60
 _ATTEMPTS_MAX = 100
-_NO_LOCKS = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+NO_LOCKS = frozenset({errno.EBADF, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 
 
 class OwnedFolder:
@@ -33,6 +36,11 @@ class OwnedFolder:
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self._fd: int | None = fd
+        drop_in_children(self)
+
+    def forget_in_child(self) -> None:
+        """A forked child does not go on owning what its parent writes."""
+        self.release()
 
     @property
     def fd(self) -> int:
@@ -71,14 +79,42 @@ def create_owned(parent: Path, name: str) -> OwnedFolder:
     raise SaveError("Could not own a staging folder: each one was taken away", where=str(parent))
 
 
-def sweep(parent: Path) -> list[str]:
-    """Remove hidden folders whose writer is provably gone; return their names, sorted."""
+@contextlib.contextmanager
+def owned_file(parent: Path, name: str) -> Iterator[tuple[Path, int]]:
+    """Make a hidden file in `parent`, owned while inside; removed on leaving if still there.
+
+    Gives its path and a descriptor to write through. Raises OSError.
+    """
+    path = parent / hidden_name(EDIT_PREFIX, name)
+    fd = create(path)
     try:
-        found = [entry.name for entry in os.scandir(parent) if _is_hidden_folder(entry)]
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path, fd
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(fd)
+
+
+def sweep(parent: Path) -> list[str]:
+    """Remove hidden folders and files whose writer is provably gone; return their names, sorted."""
+    try:
+        with os.scandir(parent) as entries:
+            found = [(entry.name, _remover(entry)) for entry in entries]
     except FileNotFoundError:
         return []
-    one_host = is_one_host(parent)
-    return [name for name in sorted(found) if _sweep_one(parent, name, one_host=one_host)]
+    ours = sorted((name, remove) for name, remove in found if remove is not None)
+    one_host = is_one_host(parent) if ours else False
+    swept = [
+        name
+        for name, remove in ours
+        if (one_host or name.rsplit("-", 2)[-2:-1] == [boot_tag()]) and remove(parent / name)
+    ]
+    if swept:
+        with contextlib.suppress(OSError):
+            flush_folder(parent)
+    return swept
 
 
 def remove_tree(path: Path) -> None:
@@ -87,24 +123,43 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _is_hidden_folder(entry: os.DirEntry[str]) -> bool:
-    ours = entry.name.startswith((STAGING_PREFIX, TRASH_PREFIX))
-    return ours and entry.is_dir(follow_symlinks=False)
+def _remover(entry: os.DirEntry[str]) -> Callable[[Path], bool] | None:
+    """How to remove the entry if it is a hidden one of ours."""
+    if entry.name.startswith((STAGING_PREFIX, TRASH_PREFIX)):
+        return _sweep_folder if entry.is_dir(follow_symlinks=False) else None
+    if not entry.name.startswith(EDIT_PREFIX):
+        return None
+    if entry.is_symlink():
+        return _sweep_link
+    return _sweep_file if entry.is_file(follow_symlinks=False) else None
 
 
-def _sweep_one(parent: Path, name: str, *, one_host: bool) -> bool:
-    if not one_host and name.rsplit("-", 2)[-2:-1] != [boot_tag()]:
-        return False
-    path = parent / name
+def _sweep_folder(path: Path) -> bool:
+    return _sweep_locked(path, os.O_DIRECTORY, shutil.rmtree)
+
+
+def _sweep_file(path: Path) -> bool:
+    return _sweep_locked(path, os.O_NONBLOCK, os.unlink)
+
+
+def _sweep_link(path: Path) -> bool:
+    """A link cannot be locked. Taking one from a live writer costs a pointer's update, no more."""
     try:
-        fd = _lock(path)
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def _sweep_locked(path: Path, flags: int, remove: Callable[[Path], object]) -> bool:
+    try:
+        fd = _lock(path, flags)
     except OSError:
         return False
     if fd is None:
         return False
     try:
-        shutil.rmtree(path)
-        flush_folder(parent)
+        remove(path)
     except OSError:
         return False
     finally:
@@ -112,13 +167,13 @@ def _sweep_one(parent: Path, name: str, *, one_host: bool) -> bool:
     return True
 
 
-def _lock(path: Path, *, or_unlocked: bool = False) -> int | None:
-    """Open and lock the folder; None if another holds it or the name now means another folder.
+def _lock(path: Path, flags: int = os.O_DIRECTORY, *, or_unlocked: bool = False) -> int | None:
+    """Open and lock the entry; None if another holds it or the name now means another one.
 
     or_unlocked: go without where the file system has no locks; nobody can sweep there either.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
     except FileNotFoundError:
         return None
     locked = False
@@ -126,7 +181,7 @@ def _lock(path: Path, *, or_unlocked: bool = False) -> int | None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if not (or_unlocked and error.errno in _NO_LOCKS):
+            if not (or_unlocked and error.errno in NO_LOCKS):
                 raise
         locked = os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
     except (BlockingIOError, FileNotFoundError):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from holdfast.errors import CheckpointNotFoundError, NoSpaceError
-from holdfast.storage import durable, leftovers, run_files
+from holdfast.storage import durable, leftovers, lock, reading, run_files
 from holdfast.storage.durable import check_name, entry_exists, flush_folder, make_folders, saving
 from holdfast.storage.filesystems import prefers_direct_io
+from holdfast.storage.lock import WriterLock
 from holdfast.storage.opened import LocalOpened
 from holdfast.storage.protocol import Block, NameTakenError
 from holdfast.storage.staged import LocalStaged
@@ -27,6 +29,7 @@ class LocalRun:
     def __init__(self, path: str | os.PathLike[str], *, direct_io: bool | None = None) -> None:
         self._path = Path(path)
         self._direct_io = direct_io
+        self._settled: set[str] = set()
 
     @property
     def path(self) -> Path:
@@ -62,7 +65,7 @@ class LocalRun:
                 where=self.place,
                 fix="free space, or save to a larger disk",
             )
-        make_folders(self._path)
+        self._make_folder()
         if self._direct_io is None:
             self._direct_io = prefers_direct_io(self._path)
         folder = leftovers.create_owned(self._path, name)
@@ -70,7 +73,7 @@ class LocalRun:
 
     def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""
-        return LocalOpened(self._path / check_name(name))
+        return LocalOpened(os.path.join(self._path, check_name(name)))
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a checkpoint another name, atomically and durably."""
@@ -84,13 +87,24 @@ class LocalRun:
     def discard(self, name: str, *, owned: Iterable[str] | None = None) -> list[str]:
         """Delete a checkpoint, its name first; whatever is not ours in it is kept beside it."""
         path = self._path / self._committed(name)
-        kept = self._keep_strangers(path, None if owned is None else frozenset(owned))
-        trash = self._path / leftovers.hidden_name(leftovers.TRASH_PREFIX, name)
-        with saving("discard the checkpoint", path):
-            os.rename(path, trash)
-            flush_folder(self._path)
-        leftovers.remove_tree(trash)
+        with contextlib.ExitStack() as stack:
+            with saving("hold the checkpoint against readers", path):
+                stack.enter_context(reading.alone(path))
+            kept = self._keep_strangers(path, None if owned is None else frozenset(owned))
+            trash = self._path / leftovers.hidden_name(leftovers.TRASH_PREFIX, name)
+            with saving("discard the checkpoint", path):
+                os.rename(path, trash)
+                flush_folder(self._path)
+            leftovers.remove_tree(trash)
         return kept
+
+    def in_use(self, name: str) -> bool:
+        """Whether a reader, here or in another process, has the checkpoint open."""
+        return reading.in_use(self._path / check_name(name))
+
+    def lock(self) -> WriterLock:
+        """Become the one process that writes the run."""
+        return lock.acquire(self._path)
 
     def sweep(self) -> list[str]:
         """Remove the leftovers of writers that are provably gone; return their names."""
@@ -98,12 +112,26 @@ class LocalRun:
 
     def replace_bytes(self, name: str, file: str, data: Block) -> None:
         """Replace one small file of a committed checkpoint, atomically and durably."""
-        run_files.replace_file(self._path / self._committed(name) / check_name(file), data)
+        path = self._path / self._committed(name) / check_name(file)
+        run_files.replace_file(path, data, hidden_in=self._path)
+
+    def update_bytes(
+        self, name: str, file: str, change: Callable[[bytes], bytes], *, max_bytes: int
+    ) -> None:
+        """Replace one small file by what `change` makes of it, alone among those who do so."""
+        path = self._path / self._committed(name) / check_name(file)
+        run_files.update_file(path, change, max_bytes=max_bytes, hidden_in=self._path)
+
+    def take(self, file: str) -> bool:
+        """Remove a file of the run; whether it was there."""
+        return run_files.take(self._path / check_name(file))
 
     def append_line(self, file: str, line: bytes) -> None:
         """Append one line to a file of the run, durably."""
-        make_folders(self._path)
-        run_files.append_line(self._path / check_name(file), line)
+        self._make_folder()
+        path = self._path / check_name(file)
+        run_files.append_line(path, line, settle=file not in self._settled)
+        self._settled.add(file)
 
     def read_lines(self, file: str) -> list[bytes]:
         """The whole lines of a file of the run."""
@@ -116,6 +144,14 @@ class LocalRun:
     def free_bytes(self) -> int | None:
         """Bytes an ordinary user can still write here."""
         return durable.free_bytes(self._path)
+
+    def _make_folder(self) -> None:
+        """Make the run's folder if it is missing, and its name durable, whoever made it.
+
+        A process that died between making it and the flush left it there, seemingly fine.
+        """
+        make_folders(self._path, settle="." not in self._settled)
+        self._settled.add(".")
 
     def _committed(self, name: str) -> str:
         """The name, if a folder has it. Raises CheckpointNotFoundError otherwise."""
@@ -141,11 +177,11 @@ class LocalRun:
         kept_folder = self._free_name(f"kept-from-{path.name}")
         with saving("keep the files that are not holdfast's", kept_folder):
             os.mkdir(kept_folder)
+            # Durable before anything moves in: else the folder could be lost with what is in it.
+            flush_folder(self._path)
             for name in strangers:
                 os.rename(path / name, kept_folder / name)
             flush_folder(kept_folder)
-            flush_folder(path)
-            flush_folder(self._path)
         return [str(kept_folder / name) for name in strangers]
 
     def _free_name(self, name: str) -> Path:
@@ -156,4 +192,4 @@ class LocalRun:
 def _is_ours(entry: os.DirEntry[str], owned: frozenset[str] | None) -> bool:
     if not entry.is_file(follow_symlinks=False):
         return False
-    return owned is None or entry.name in owned or entry.name.startswith(leftovers.STAGING_PREFIX)
+    return owned is None or entry.name in owned or entry.name.startswith(leftovers.EDIT_PREFIX)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from typing_extensions import Self
@@ -65,6 +65,14 @@ class MemoryRun:
             self.checkpoints[f"kept-from-{name}"] = {file: files[file] for file in keepers}
         return [f"memory/kept-from-{name}/{file}" for file in sorted(keepers)]
 
+    def in_use(self, name: str) -> bool:
+        """Nobody: who has opened a checkpoint has a copy of it."""
+        return False
+
+    def lock(self) -> MemoryLock:
+        """Become the writer; only this process can see the run."""
+        return MemoryLock()
+
     def sweep(self) -> list[str]:
         """Nothing outlives a writer in memory."""
         return []
@@ -72,6 +80,17 @@ class MemoryRun:
     def replace_bytes(self, name: str, file: str, data: Block) -> None:
         """Replace one small file of a committed checkpoint."""
         self._files(name)[check_name(file)] = bytes(data)
+
+    def update_bytes(
+        self, name: str, file: str, change: Callable[[bytes], bytes], *, max_bytes: int
+    ) -> None:
+        """Replace one small file by what `change` makes of it."""
+        with self._lock, self.open(name) as opened:
+            self.replace_bytes(name, file, change(opened.read_bytes(file, max_bytes)))
+
+    def take(self, file: str) -> bool:
+        """Remove a file of the run; whether it was there."""
+        return self.lines.pop(check_name(file), None) is not None
 
     def append_line(self, file: str, line: bytes) -> None:
         """Append one line to a file of the run."""
@@ -119,6 +138,16 @@ class MemoryRun:
         if check_name(name) not in self.checkpoints:
             raise CheckpointNotFoundError(f"There is no checkpoint {name}", where=self.place)
         return self.checkpoints[name]
+
+
+class MemoryLock:
+    """`Lock` in memory."""
+
+    valid = True
+
+    def release(self) -> None:
+        """Give it up."""
+        self.valid = False
 
 
 class MemoryStaged:

@@ -3,7 +3,7 @@
 The folder is opened once and every file relative to it, so that renaming or discarding it, or
 swapping a parent folder for a link, cannot lead a reader elsewhere. Only regular files are opened:
 a link could lead out of the folder, a fifo or a device could block or never end. Nothing is mapped
-into memory: a mapped file that shrinks kills the process.
+into memory: a mapped file that shrinks kills the process. While it is open nobody deletes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from pathlib import Path
 from types import TracebackType
 
 from typing_extensions import Self
@@ -24,8 +23,8 @@ from holdfast.errors import (
     LoadError,
 )
 from holdfast.storage.durable import check_name
+from holdfast.storage.reading import FOLDER_FLAGS, share
 
-_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
@@ -154,12 +153,12 @@ class LocalOpened:
         return self._folder
 
     def _at(self, file: str) -> str:
-        return str(Path(self._place, file)) if file.isprintable() else f"{self._place}: {file!a}"
+        return f"{self._place}/{file}" if file.isprintable() else f"{self._place}: {file!a}"
 
 
 def _open_folder(path: str) -> int:
     try:
-        return os.open(path, _FOLDER_FLAGS)
+        fd = os.open(path, FOLDER_FLAGS)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         kind = _kind_of(path)
         if kind is None:
@@ -169,6 +168,12 @@ def _open_folder(path: str) -> int:
         raise LoadError(
             f"The checkpoint folder cannot be opened: {error.strerror}", where=path
         ) from error
+    try:
+        share(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _kind_of(path: str) -> str | None:

@@ -25,6 +25,23 @@ class NameTakenError(SaveError, FileExistsError):
     """Something already has this name; nothing was changed."""
 
 
+class InUseError(SaveError):
+    """Someone is reading this checkpoint; nothing was changed."""
+
+
+class Lock(Protocol):
+    """This process's right to write a run, until `release`."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether it is still held, by this very process."""
+        ...
+
+    def release(self) -> None:
+        """Give it up; a second call does nothing."""
+        ...
+
+
 class Staged(Protocol):
     """A checkpoint being written: invisible until published, gone if it is not.
 
@@ -169,7 +186,20 @@ class RunStorage(Protocol):
         own and is moved to `kept-from-<name>` beside it before anything is deleted. None: only
         what the place can tell for itself to be foreign is kept.
         A process that dies half-way leaves the checkpoint whole or a hidden leftover, never a
-        part under the name. Returns the paths of what was kept. Raises SaveError if it fails.
+        part under the name. Returns the paths of what was kept. Raises InUseError where the place
+        knows of a reader, SaveError if it fails.
+        """
+        ...
+
+    def in_use(self, name: str) -> bool:
+        """Whether anyone is known to have the checkpoint open; False if there is none."""
+        ...
+
+    def lock(self) -> Lock:
+        """Become the one process that writes the run; readers need no lock.
+
+        A lock whose process has ended is taken over, with a message in the log. Managers of one
+        process share it. Raises LockedError naming the holder.
         """
         ...
 
@@ -185,6 +215,20 @@ class RunStorage(Protocol):
 
         A process that dies half-way leaves the old content or the new. Raises SaveError.
         """
+        ...
+
+    def update_bytes(
+        self, name: str, file: str, change: Callable[[bytes], bytes], *, max_bytes: int
+    ) -> None:
+        """As `replace_bytes`, by what `change` makes of the old content; no change gets lost.
+
+        Of several processes that do so, each sees what the one before it wrote. An exception from
+        `change` passes through. Raises FormatError over `max_bytes`, SaveError if it fails.
+        """
+        ...
+
+    def take(self, file: str) -> bool:
+        """Remove a file of the run that someone put there as a sign; whether it was there."""
         ...
 
     def append_line(self, file: str, line: bytes) -> None:

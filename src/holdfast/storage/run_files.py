@@ -2,38 +2,96 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-import secrets
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from holdfast.storage.durable import check_name, create, flush, flush_folder, saving, write_at
-from holdfast.storage.leftovers import STAGING_PREFIX
+from holdfast.errors import FormatError, SaveError
+from holdfast.storage import leftovers
+from holdfast.storage.durable import check_name, flush, flush_folder, saving, write_at
 from holdfast.storage.protocol import Block
 
 _POINTER_MAX_BYTES = 512
+_TRIES = 2000
+_PAUSE_SECONDS = 0.01
 
 
-def replace_file(path: Path, data: Block) -> None:
-    """Replace (or create) one small file atomically and durably. Raises SaveError."""
-    fresh = path.parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
+def replace_file(path: Path, data: Block, *, hidden_in: Path) -> None:
+    """Replace (or create) one small file atomically and durably. Raises SaveError.
+
+    hidden_in: the folder, on the same file system, in which the new file is made: a leftover there
+    is found by a sweep, one in the checkpoint would be a stranger in it.
+    """
     with saving("replace the file", path, missing_bytes=len(data)):
-        try:
-            fd = create(fresh)
-            try:
-                write_at(fd, [data], 0)
-                flush(fd)
-            finally:
-                os.close(fd)
+        with leftovers.owned_file(hidden_in, path.name) as (fresh, fd):
+            write_at(fd, [data], 0)
+            flush(fd)
             os.replace(fresh, path)
-        except BaseException:
-            fresh.unlink(missing_ok=True)
-            raise
         flush_folder(path.parent)
 
 
-def append_line(path: Path, line: bytes) -> None:
-    """Append one line durably; after a torn line, on a line of its own. Raises SaveError."""
+def update_file(
+    path: Path, change: Callable[[bytes], bytes], *, max_bytes: int, hidden_in: Path
+) -> None:
+    """Replace a small file by what `change` makes of it, alone among those who do so.
+
+    The lock is on the file itself, which is another one after every change: hence the loop. Raises
+    SaveError, or whatever `change` raises; the file is as it was then.
+    """
+    for _ in range(_TRIES):
+        with saving("change the file", path):
+            fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if not _locked(fd, path):
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            with saving("read the file to be changed", path):
+                data = os.pread(fd, max_bytes + 1, 0)
+            if len(data) > max_bytes:
+                raise FormatError(f"The file has over {max_bytes} bytes", where=str(path))
+            changed = change(data)
+            if changed != data:
+                replace_file(path, changed, hidden_in=hidden_in)
+            return
+        finally:
+            os.close(fd)
+    raise SaveError(
+        "The file is being changed by another process, which does not finish",
+        where=str(path),
+        fix="see what holds it, then try again",
+    )
+
+
+def _locked(fd: int, path: Path) -> bool:
+    """Whether we are alone with the file that has the name now."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in leftovers.NO_LOCKS:
+            raise
+    with saving("look at the file", path):
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(fd))
+
+
+def take(path: Path) -> bool:
+    """Remove a file; whether it was there and is gone. A folder of that name is no file."""
+    try:
+        os.unlink(path)
+    except OSError:
+        return False
+    return True
+
+
+def append_line(path: Path, line: bytes, *, settle: bool) -> None:
+    """Append one line durably; after a torn line, on a line of its own. Raises SaveError.
+
+    settle: make the file's name durable even if it is not new: who made it may have died before.
+    """
     with saving("append to the file", path, missing_bytes=len(line) + 1):
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(path, flags, 0o666)
@@ -44,7 +102,7 @@ def append_line(path: Path, line: bytes) -> None:
             flush(fd)
         finally:
             os.close(fd)
-        if size == 0:
+        if settle or size == 0:
             flush_folder(path.parent)
 
 
@@ -80,7 +138,7 @@ def point(pointer: Path, name: str | None) -> bool:
 
 
 def _swap(pointer: Path, name: str) -> None:
-    fresh = pointer.parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
+    fresh = pointer.parent / leftovers.hidden_name(leftovers.EDIT_PREFIX, pointer.name)
     try:
         try:
             os.symlink(name, fresh)

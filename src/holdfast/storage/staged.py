@@ -112,8 +112,6 @@ class LocalStaged:
         """Remove what was staged; what resists is left hidden for a sweep."""
         if self._folder.held:
             remove_tree(self._folder.path)
-            with contextlib.suppress(OSError):
-                flush_folder(self._folder.path.parent)
             self._folder.release()
 
     def __enter__(self) -> Self:

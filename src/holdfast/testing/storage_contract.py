@@ -40,6 +40,10 @@ def content(run: RunStorage, name: str) -> dict[str, bytes]:
         return {file: opened.read_bytes(file, 1 << 20) for file in opened.files()}
 
 
+def _refuse(data: bytes) -> bytes:
+    raise KeyError(data)
+
+
 class StorageContract:
     """Tests every storage passes; a subclass gives the fixture `run`, an empty storage."""
 
@@ -196,6 +200,33 @@ class StorageContract:
         commit(run, "a", {"manifest.json": b"old", "file": b"abc"})
         run.replace_bytes("a", "manifest.json", b"newer")
         assert content(run, "a") == {"manifest.json": b"newer", "file": b"abc"}
+
+    def test_a_small_file_can_be_changed_in_place(self, run: RunStorage) -> None:
+        """The change sees the old content; one that raises changes nothing."""
+        commit(run, "a", {"manifest.json": b"old", "file": b"abc"})
+        run.update_bytes("a", "manifest.json", lambda data: data + b"er", max_bytes=10)
+        with pytest.raises(KeyError):
+            run.update_bytes("a", "manifest.json", _refuse, max_bytes=10)
+        with pytest.raises(FormatError):
+            run.update_bytes("a", "manifest.json", lambda data: data, max_bytes=4)
+        assert content(run, "a") == {"manifest.json": b"older", "file": b"abc"}
+
+    def test_the_lock_is_held_until_released(self, run: RunStorage) -> None:
+        """Objects of one process share the lock; each release gives back its own."""
+        first, second = run.lock(), run.lock()
+        first.release()
+        assert [first.valid, second.valid] == [False, True]
+        second.release()
+        second.release()
+        assert not second.valid
+        assert run.names() == []
+
+    def test_nobody_reads_what_is_not_open(self, run: RunStorage) -> None:
+        """A closed checkpoint, and one that does not exist, is in nobody's use."""
+        commit(run, "a", {})
+        run.open("a").close()
+        assert [run.in_use("a"), run.in_use("absent")] == [False, False]
+        assert not run.take("save-now")
 
     def test_lines_are_appended(self, run: RunStorage) -> None:
         """Lines come back in the order they were appended, beside the checkpoints."""

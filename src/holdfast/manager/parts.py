@@ -1,0 +1,65 @@
+"""The parts of a manager, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdfast.clock import Clock, SystemClock
+from holdfast.manager.config import CheckpointConfig
+from holdfast.manager.context import Context
+from holdfast.manager.decisions import Decisions
+from holdfast.manager.history import MetricsHistory
+from holdfast.manager.interruptions import Interruptions
+from holdfast.manager.restoring import Restoring
+from holdfast.manager.rotation import Rotation
+from holdfast.manager.saving import Saving
+from holdfast.manager.stepping import Stepping
+from holdfast.manager.timeline import Timeline
+from holdfast.manager.writer import Writer
+from holdfast.policy import Retention, Trigger, WhenImproves, default_retention
+from holdfast.session import LiveObjects
+from holdfast.storage.protocol import RunStorage
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a manager delegates to."""
+
+    context: Context
+    rotation: Rotation
+    saving: Saving
+    interruptions: Interruptions
+    stepping: Stepping
+    restoring: Restoring
+
+
+def assemble(
+    run: RunStorage,
+    config: CheckpointConfig,
+    objects: LiveObjects,
+    triggers: Trigger | None,
+    retention: Retention | None,
+    clock: Clock | None,
+) -> Parts:
+    """Build the parts of one manager; nothing is touched yet."""
+    deciding = config.tracked[0]
+    only_best = WhenImproves(deciding.name, deciding.mode) if config.save_best_only else None
+    context = Context(
+        config=config,
+        run=run,
+        objects=objects,
+        clock=clock or SystemClock(),
+        retention=retention or default_retention(config.save_total_limit, config.tracked),
+        history=MetricsHistory(run),
+        timeline=Timeline(),
+        decisions=Decisions(triggers, only_best),
+        writer=Writer(run),
+    )
+    interruptions = Interruptions(context)
+    rotation = Rotation(context)
+    saving = Saving(context, rotation, interruptions.seconds_left)
+    interruptions.attach(saving)
+    stepping = Stepping(context, saving, interruptions)
+    return Parts(
+        context, rotation, saving, interruptions, stepping, Restoring(context, interruptions)
+    )

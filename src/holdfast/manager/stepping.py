@@ -1,0 +1,117 @@
+"""What the training loop says at each step, made into a position and perhaps a save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from holdfast.errors import ConfigError
+from holdfast.manager.context import Context
+from holdfast.manager.interruptions import Interruptions
+from holdfast.manager.metrics import numeric_metrics, plain_metrics, split_by_step, whole_number
+from holdfast.manager.saving import Position, Saving
+from holdfast.values import SaveReason
+
+
+class Stepping:
+    """Turns the loop's calls into saves."""
+
+    def __init__(self, context: Context, saving: Saving, interruptions: Interruptions) -> None:
+        self._context, self._saving, self._interruptions = context, saving, interruptions
+
+    def save(
+        self,
+        epoch: int,
+        step: int,
+        metrics: Mapping[str, Any] | None,
+        model_config: object,
+        extra_state: object,
+        reason: SaveReason | None,
+    ) -> Path | None:
+        """See `CheckpointManager.save`."""
+        context = self._context
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
+        position = self._stand(epoch, step, epoch, metrics, model_config, extra_state)
+        self._note(position)
+        if context.config.save_best_only and not self._saving.beats_the_best(position):
+            self._saving.note_without_saving()
+            return None
+        moment = context.decisions.moment(step, epoch, context.clock.time())
+        return self._saving.save(position, reason or self._default_reason(position), moment)
+
+    def maybe_save(
+        self,
+        epoch: int,
+        step: int,
+        metrics: Mapping[str, Any] | None,
+        model_config: object,
+        extra_state: object,
+        *,
+        end_of_epoch: bool,
+    ) -> Path | None:
+        """See `CheckpointManager.maybe_save`."""
+        context = self._context
+        if context.decisions.trigger is None:
+            raise ConfigError(
+                "maybe_save() has no triggers to ask",
+                fix="give the manager some: CheckpointManager(..., triggers=EverySteps(1000))",
+            )
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
+        epochs = epoch + 1 if end_of_epoch else epoch
+        position = self._stand(epoch, step, epochs, metrics, model_config, extra_state)
+        requested, exiting = self._interruptions.wishes()
+        moment = context.decisions.moment(
+            step, epochs, context.clock.time(), requested=requested, exiting=exiting
+        )
+        decision = context.decisions.ask(moment)
+        if position.metrics:
+            tracked = any(name in context.config.directions for name in position.metrics)
+            self._note(position, carry=decision.save or tracked)
+        path = None
+        if decision.save:
+            # An earlier call at this step may have brought metrics of these very weights.
+            fresh = context.decisions.fresh(step)
+            known = replace(position, numbers=fresh, metrics={**fresh, **position.metrics})
+            path = self._saving.save(known, decision.reason, moment)
+        else:
+            self._saving.note_without_saving()
+        self._interruptions.served(path, exiting)
+        return path
+
+    def _stand(
+        self,
+        epoch: int,
+        step: int,
+        epochs: int,
+        metrics: Mapping[str, Any] | None,
+        model_config: object,
+        extra_state: object,
+    ) -> Position:
+        """Training stands here; remember it, and how fresh each metric is."""
+        now, older = split_by_step(metrics, step)
+        numbers = numeric_metrics(now)
+        for name, measurement in older.items():
+            self._context.decisions.measure({name: measurement.value}, measurement.step)
+        self._context.decisions.measure(numbers, step)
+        position = Position(
+            epoch, step, epochs, numbers, plain_metrics(now), model_config, extra_state
+        )
+        self._interruptions.announce(position)
+        return position
+
+    def _note(self, position: Position, *, carry: bool = True) -> None:
+        self._context.history.add(
+            position.epoch,
+            position.step,
+            position.metrics,
+            now=self._context.clock.time(),
+            carry=carry,
+        )
+
+    def _default_reason(self, position: Position) -> SaveReason:
+        if not self._context.config.save_best_only:
+            return SaveReason("manual", "save() was called")
+        deciding = self._context.deciding.name
+        return SaveReason("best", f"{deciding} improved to {position.numbers[deciding]:.6g}")

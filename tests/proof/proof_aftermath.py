@@ -1,0 +1,38 @@
+"""Going on after a crash: resume in a new session, save again, sweep."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from proof_sequence import new_training, state_at
+from proof_world import leftovers, look
+
+from holdfast.errors import HoldfastError
+
+_LATER_STEP = 100
+
+
+def aftermath(folder: Path) -> list[str]:
+    """Everything wrong with going on in a run folder that a crash left behind."""
+    survivor = new_training(folder)
+    try:
+        report = survivor.manager.resume(verbose=False)
+        problems = [f"resume passed over {text}" for text in report.passed_over]
+        if survivor.state() != _known_state(report.global_step):
+            problems.append("the resumed state is not the one that was saved")
+        survivor.save(_LATER_STEP)
+    except HoldfastError as error:
+        return [f"going on failed: {error}"]
+    survivor.run.sweep()
+    problems += [f"left over after a sweep: {name}" for name in leftovers(folder)]
+    later, wrong = look(survivor.run)
+    if not any(f"step{_LATER_STEP:08d}" in name for name in later):
+        problems.append("the save after the crash is not there")
+    return problems + wrong
+
+
+@functools.cache
+def _known_state(step: int) -> list[Any]:
+    return state_at(step)

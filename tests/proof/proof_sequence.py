@@ -1,0 +1,184 @@
+"""The operations that crashes and faults are tried on, each a line in `OPERATIONS`.
+
+The training is a tiny one whose whole state is a function of the step, so that what a restored
+session must hold is known without having stored it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from proof_world import put_a_stranger
+from torch import nn
+
+from holdfast import CheckpointConfig, CheckpointManager
+from holdfast.engine.catalog import read_manifest
+from holdfast.manifest import MANIFEST_FILE, checkpoint_name, render_manifest
+from holdfast.storage import LocalRun
+
+EARLIER = (1, 2, 3)
+"""Steps saved before the sequence begins; step 1 is the best and must outlive all rotation."""
+
+Operation: TypeAlias = "tuple[str, Callable[[Training], object]]"
+"""What it is called, and the doing of it."""
+
+
+@dataclass
+class Training:
+    """Live objects at some step, and the manager that saves them into `folder`."""
+
+    folder: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    manager: CheckpointManager
+
+    @property
+    def run(self) -> LocalRun:
+        """The run's storage."""
+        return LocalRun(self.folder)
+
+    def go_to(self, step: int) -> None:
+        """Make all live state that of `step`."""
+        torch.manual_seed(step)
+        random.seed(step)
+        np.random.seed(step)
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.copy_(torch.randn(parameter.shape))
+                state = self.optimizer.state[parameter]
+                state["step"] = torch.tensor(float(step))
+                state["exp_avg"] = torch.randn(parameter.shape)
+                state["exp_avg_sq"] = torch.rand(parameter.shape)
+
+    def save(self, step: int) -> Path | None:
+        """Go to `step` and save it; the first one is the best."""
+        self.go_to(step)
+        return self.manager.save(0, step, {"val_loss": 0.5 if step == 1 else 1.0 + step % 7})
+
+    def state(self) -> list[Any]:
+        """All live state by value, random generator included."""
+        states = [self.optimizer.state[p] for p in self.model.parameters()]
+        tensors = [
+            *(value for value in self.model.state_dict().values()),
+            *(state[key] for state in states for key in sorted(state)),
+            torch.get_rng_state(),
+        ]
+        numpy_state: Any = np.random.get_state()
+        others = [list(random.getstate()[1]), numpy_state[1].tolist()]
+        return [*(tensor.tolist() for tensor in tensors), *others]
+
+
+def new_training(folder: Path, **options: Any) -> Training:
+    """A training that stands at step 0. options: of the configuration."""
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    settings = {"save_total_limit": 3, "progress": False} | options
+    config = CheckpointConfig(str(folder), **settings)
+    training = Training(folder, model, optimizer, CheckpointManager(config, model, optimizer))
+    training.go_to(0)
+    return training
+
+
+def state_at(step: int) -> list[Any]:
+    """The state every training has at `step`."""
+    training = new_training(Path("nowhere"))
+    training.go_to(step)
+    return training.state()
+
+
+def begin(folder: Path) -> Training:
+    """A training in a new run folder with the EARLIER checkpoints."""
+    training = new_training(folder)
+    for step in EARLIER:
+        training.save(step)
+    return training
+
+
+def _record(training: Training) -> None:
+    """Attach a late metric to a committed checkpoint."""
+    name = checkpoint_name(0, 4)
+    with training.run.open(name) as opened:
+        manifest = read_manifest(opened)
+    changed = dataclasses.replace(manifest, metrics={**manifest.metrics, "test_bleu": 27.1})
+    training.run.replace_bytes(name, MANIFEST_FILE, render_manifest(changed))
+
+
+def _put_a_stranger(training: Training) -> None:
+    """The user puts a file of their own into a checkpoint's folder."""
+    put_a_stranger(training.folder / checkpoint_name(0, 5))
+
+
+def _discard(training: Training) -> None:
+    """Delete that checkpoint."""
+    name = checkpoint_name(0, 5)
+    with training.run.open(name) as opened:
+        owned = [*read_manifest(opened).files, MANIFEST_FILE]
+    training.run.discard(name, owned=owned)
+
+
+def _save_in_place(training: Training) -> None:
+    """What many do: write the files under the final name, one after the other."""
+    target = training.folder / checkpoint_name(0, 6)
+    shutil.copytree(training.folder / checkpoint_name(0, 1), target)
+
+
+def _delete_in_place(training: Training) -> None:
+    """What many do: remove the files under the final name, one after the other."""
+    shutil.rmtree(training.folder / checkpoint_name(0, 2))
+
+
+def _sweep_litter(training: Training) -> None:
+    """Remove what a writer left that died in the middle of a save."""
+    litter = training.folder / ".holdfast-tmp-litter-0-0"
+    litter.mkdir(exist_ok=True)
+    (litter / MANIFEST_FILE).write_bytes(b"half")
+    training.run.sweep()
+
+
+def _refused_save(training: Training) -> None:
+    """A save that is refused half-way removes what it had staged."""
+    with training.run.stage("abandoned") as staged:
+        staged.write_bytes("half", b"half a checkpoint")
+
+
+def _resume(training: Training) -> None:
+    """Go on from the newest checkpoint."""
+    training.manager.resume(verbose=False)
+
+
+OPERATIONS: list[Operation] = [
+    ("save and rotate", lambda training: training.save(4)),
+    ("record a late metric", _record),
+    ("save again", lambda training: training.save(5)),
+    ("resume", _resume),
+    ("rename", lambda t: t.run.rename(checkpoint_name(0, 4), checkpoint_name(0, 4, 2))),
+    ("save the same step once more", lambda training: training.save(5)),
+    ("refused save", _refused_save),
+    ("a stranger's file", _put_a_stranger),
+    ("discard", _discard),
+    ("sweep", _sweep_litter),
+    ("prune", lambda training: training.manager.prune()),
+]
+
+NAIVE: list[Operation] = [
+    ("save in place", _save_in_place),
+    ("delete in place", _delete_in_place),
+]
+"""What the harness must find fault with."""
+
+
+def silently(operation: Callable[[Training], object], training: Training) -> None:
+    """Do it; its warnings are not what is being tested."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        operation(training)

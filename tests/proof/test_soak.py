@@ -1,0 +1,34 @@
+"""Saving for long, beside readers, with random kills: nothing lost, nothing leaked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from proof_ground import Tell, run_program
+
+
+def soak(ground: Path, tell: Tell, *, saves: int, kills: int) -> None:
+    """Run the campaign; it must have found nothing wrong."""
+    found = run_program("soak_campaign.py", ground, "--saves", saves, "--kills", kills)
+    tell(
+        f"soak: {found['saves']} saves with rotation, {found['kills']} kills, {found['reads']} "
+        f"reads beside them ({found['vanished']} of a checkpoint just discarded): "
+        f"{len(found['problems'])} problems; memory grew by {found['growth_bytes'] >> 10} KiB over "
+        f"the {found['longest_life']} saves of the longest life"
+    )
+    assert not found["problems"], "\n".join(found["problems"][:20])
+    assert found["saves"] > saves * 0.9
+    assert found["reads"] > 0
+
+
+def test_fifty_saves_lose_and_leak_nothing(ground: Path, tell: Tell) -> None:
+    """Acknowledged saves are there, readers see whole checkpoints, resources stay level."""
+    soak(ground, tell, saves=60, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_thousand_saves_lose_and_leak_nothing(ground: Path, tell: Tell) -> None:
+    """The same for long."""
+    soak(ground, tell, saves=2200, kills=60)
