@@ -13,7 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _SMALL = ["--size", "256", "--repeats", "3"]
-QUICK = {"save_local": _SMALL, "load_local": _SMALL}
+_SHORT = ["--layers", "2", "--vocabulary", "4000", "--steps", "13", "--every", "4", "--rounds", "1"]
+QUICK = {"save_local": _SMALL, "load_local": _SMALL, "async_loop": _SHORT}
 
 
 def main() -> int:

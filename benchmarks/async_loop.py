@@ -1,7 +1,7 @@
 """A training loop on the CPU that saves every k steps, with holdfast and its peers.
 
-    python -m benchmarks.async_loop [--layers 12] [--steps 60] [--every 20] [--rounds 3] [--ways ...]
-                                    [--json FILE] [--folder DIR]
+    python -m benchmarks.async_loop [--layers 12] [--steps 60] [--every 20] [--rounds 3]
+                                    [--ways ...] [--json FILE] [--folder DIR]
 
 The model is a Transformer trained with AdamW: with the default 12 layers of width 768 and a
 vocabulary of 24,000, 104 M parameters and 1.25 GB of state. The ways take turns, a stretch of
@@ -29,8 +29,10 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -225,7 +227,7 @@ class DcpAsync(Way):
 class Holdfast(Way):
     """CheckpointManager."""
 
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, training: Training, folder: Path) -> None:
         super().__init__(training, folder)
@@ -260,14 +262,14 @@ class HoldfastAsync(Holdfast):
     """async_save=True."""
 
     name = "holdfast async"
-    options = {"async_save": True}
+    options = MappingProxyType({"async_save": True})
 
 
 class HoldfastCopy(Holdfast):
     """async_save=True, async_overlap=False."""
 
     name = "holdfast async, no overlap"
-    options = {"async_save": True, "async_overlap": False}
+    options = MappingProxyType({"async_save": True, "async_overlap": False})
 
 
 WAYS: list[type[Way]] = [
