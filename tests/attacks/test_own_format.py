@@ -194,4 +194,10 @@ def test_a_copied_checkpoint_stops_no_save(tmp_path: Path) -> None:
     live.manager.retention = KeepLast(1)
     live.manager.save(3, 3, {"val_loss": 0.5, "bleu": 3.0})
     names = [info.name for info in live.manager.checkpoints()]
-    assert sorted(names) == ["checkpoint_backup", OLDER, "checkpoint_epoch0003_step00000003"]
+    # NEWER is what the session was restored from.
+    assert sorted(names) == [
+        "checkpoint_backup",
+        OLDER,
+        NEWER,
+        "checkpoint_epoch0003_step00000003",
+    ]

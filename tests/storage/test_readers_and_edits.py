@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CheckpointNotFoundError, FormatError
+from holdfast.errors import CheckpointNotFoundError, FormatError, SaveError
 from holdfast.storage import InUseError, LocalRun
 from holdfast.storage.filesystems import boot_tag
 from holdfast.storage.leftovers import owned_file
@@ -81,6 +81,36 @@ def test_opening_and_deleting_at_once_gives_all_or_nothing(tmp_path: Path) -> No
             thread.join()
     assert "part" not in outcomes
     assert outcomes.count("whole") + outcomes.count("none") == 30
+
+
+def test_two_who_delete_at_once_lose_nothing_else(tmp_path: Path) -> None:
+    """Each checkpoint goes once; what neither means to delete stays whole."""
+    run = LocalRun(tmp_path)
+    for number in range(12):
+        commit(run, f"c{number:02}", {"file": bytes([number])})
+    others: list[BaseException] = []
+
+    def prune() -> None:
+        for number in range(9):
+            try:
+                run.discard(f"c{number:02}", owned=["file"])
+            except (CheckpointNotFoundError, SaveError):
+                continue
+            except OSError as error:
+                others.append(error)
+
+    threads = [threading.Thread(target=prune) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not others
+    for number in range(9):
+        if f"c{number:02}" in run.names():
+            run.discard(f"c{number:02}", owned=["file"])
+    assert {name: content(run, name) for name in run.names()} == {
+        f"c{number:02}": {"file": bytes([number])} for number in range(9, 12)
+    }
 
 
 def test_edits_of_several_threads_all_arrive(tmp_path: Path) -> None:

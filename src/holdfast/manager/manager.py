@@ -20,16 +20,16 @@ from typing_extensions import Self
 from holdfast.clock import Clock
 from holdfast.engine.catalog import Entry, read_catalog
 from holdfast.engine.ledger import SaveStats
-from holdfast.errors import CheckpointNotFoundError, ConfigError, HoldfastWarning
-from holdfast.manager import late
+from holdfast.errors import ConfigError, HoldfastWarning
+from holdfast.manager import finding, late
 from holdfast.manager.background import Callbacks, OnCommit, OnFailure
 from holdfast.manager.config import CheckpointConfig
-from holdfast.manager.finding import Reference, find
+from holdfast.manager.finding import Reference
 from holdfast.manager.parts import assemble
 from holdfast.manager.returned import LoadedCheckpoint
 from holdfast.manager.rotation import PruneReport
 from holdfast.manager.signals import SignalWatch
-from holdfast.policy import Decision, Retention, Trigger, best
+from holdfast.policy import Decision, Retention, Trigger
 from holdfast.session import LiveObjects, Only, ResumeReport, Wanted, device_of
 from holdfast.session.resume import Depth
 from holdfast.state import CastPolicy
@@ -75,14 +75,22 @@ class CheckpointManager:
             run, config, self.objects, triggers, retention, clock, Callbacks(on_commit, on_failure)
         )
         self._context = self._parts.context
-        self.retention = self._context.retention
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
+
+    @property
+    def retention(self) -> Retention:
+        """What rotation keeps; may be replaced at any time."""
+        return self._context.retention
+
+    @retention.setter
+    def retention(self, rule: Retention) -> None:
+        self._context.retention = rule
 
     def register(self, name: str, stateful: object) -> None:
         """Save and restore a further object with every checkpoint, under `name`.
 
-        stateful: anything with `state_dict()` and `load_state_dict()`: a data loader or sampler, an
-        EMA, another module or optimizer, an `EarlyStopper`. Register before `resume()` or `load()`.
+        stateful: anything with `state_dict()` and `load_state_dict()`, such as a data loader, an
+        EMA, another module or an `EarlyStopper`. Register before `resume()` or `load()`.
         Raises ConfigError for a name that is taken or an object without state.
         """
         self.objects.register(name, stateful)
@@ -112,8 +120,8 @@ class CheckpointManager:
         if the save failed and `on_save_error` is "warn", or if it was skipped (`when_busy`).
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
-        Raises UnsavableError, NoSpaceError, SaveError, or LockedError if another process writes the
-        run; earlier checkpoints stand in every case.
+        Raises ConfigError, UnsavableError, NoSpaceError, SaveError, or LockedError if another
+        process writes the run; earlier checkpoints stand in every case.
         """
         return self._parts.stepping.save(epoch, step, metrics, model_config, extra_state, reason)
 
@@ -224,18 +232,14 @@ class CheckpointManager:
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
-        newest = read_catalog(self._context.run).newest
-        return None if newest is None else self._context.path(newest.name)
+        return finding.latest(self._context)
 
     def get_best_checkpoint(self, metric: str | None = None) -> Path | None:
         """Folder of the best checkpoint by a tracked metric, by default the deciding one.
 
         None if no checkpoint has a finite value of it. Raises ConfigError for an untracked metric.
         """
-        deciding = self._context.deciding
-        tracked = deciding if metric is None else self.config.tracked_metric(metric)
-        winner = best(self.checkpoints(), tracked.name, tracked.mode)
-        return None if winner is None else self._context.path(winner.name)
+        return finding.best_path(self._context, metric)
 
     @property
     def best_metric(self) -> float:
@@ -279,34 +283,19 @@ class CheckpointManager:
         no live object has changed then; InterruptedLoadError says that some have.
         """
         self.wait()
-        path = self.get_latest_checkpoint() if checkpoint_path is None else Path(checkpoint_path)
-        if path is None:
-            raise CheckpointNotFoundError(
-                "There is no checkpoint to load",
-                where=self._context.run.place,
-                fix="use resume() where a fresh start is fine",
-            )
-        device = device_of(map_location)
-        return self._parts.restoring.load(
-            path,
-            Wanted(load_optimizer, load_rng_state, components, only, strict, cast, device),
+        wanted = Wanted(
+            load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
         )
+        path = None if checkpoint_path is None else Path(checkpoint_path)
+        return self._parts.restoring.load(path or finding.require_latest(self._context), wanted)
 
     def load_best(self, **kwargs: Any) -> LoadedCheckpoint:
         """`load` of the best checkpoint; `metric=` names another tracked metric.
 
         Raises CheckpointNotFoundError if no checkpoint has a finite value of it.
         """
-        metric = kwargs.pop("metric", None)
         self.wait()
-        path = self.get_best_checkpoint(metric)
-        if path is None:
-            raise CheckpointNotFoundError(
-                f"No checkpoint has a finite value of {metric or self._context.deciding.name!r}",
-                where=self._context.run.place,
-                fix="pass the metric to save(), or load the newest with load()",
-            )
-        return self.load(path, **kwargs)
+        return self.load(finding.require_best(self._context, kwargs.pop("metric", None)), **kwargs)
 
     def resume(
         self,
@@ -391,4 +380,4 @@ class CheckpointManager:
 
     def _find(self, checkpoint: Reference) -> Entry:
         self.wait()
-        return find(self._context.run, Path(self.config.checkpoint_dir), checkpoint)
+        return finding.find(self._context.run, Path(self.config.checkpoint_dir), checkpoint)

@@ -28,7 +28,7 @@ class Restoring:
         self._context, self._interruptions = context, interruptions
 
     def load(self, path: Path, wanted: Wanted) -> LoadedCheckpoint:
-        """Restore one checkpoint or a part of it; see `CheckpointManager.load`."""
+        """Restore one checkpoint, or a part of it; see `CheckpointManager.load`."""
         with self._progress("loading") as progress:
             loaded = load_into(path, self._context.objects, wanted, progress=progress)
         if not wanted.partial:
@@ -87,7 +87,7 @@ class Restoring:
             stored = run_state.get("triggers")
             context.decisions.restore(stored, now if info is None else info.time, moment)
         except PolicyError as error:
-            warnings.warn(f"Triggers begin afresh: {error}", HoldfastWarning, stacklevel=5)
+            warnings.warn(f"Triggers begin afresh: {error}", HoldfastWarning, stacklevel=4)
 
     def _progress(self, what: str) -> Progress:
         return Progress(what, enabled=self._context.config.progress)

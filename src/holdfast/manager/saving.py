@@ -121,7 +121,7 @@ class Saving:
                 name = self.saves.now(request, began, quiet=quiet)
             context.decisions.saved(moment)
         except (SaveError, OSError) as error:
-            failure = error if isinstance(error, SaveError) else _as_save_error(error)
+            failure = error if isinstance(error, SaveError) else self._as_save_error(error)
             context.decisions.failed(moment)
             text = self.failures.note(position.step, failure)
             if context.config.on_save_error == "raise":
@@ -290,7 +290,10 @@ class Saving:
             )
         return context.timeline.place(infos)
 
-
-def _as_save_error(error: OSError) -> SaveError:
-    """Of what the run's folder itself refuses, such as being listed."""
-    return SaveError(f"The run folder cannot be used: {error.strerror or error}")
+    def _as_save_error(self, error: OSError) -> SaveError:
+        """Of what the run's folder itself refuses, such as being listed."""
+        return SaveError(
+            f"The run folder cannot be used: {error.strerror or error}. Earlier checkpoints stand",
+            where=self._context.run.place,
+            fix="see to the disk or its permissions, then save again",
+        )

@@ -32,13 +32,12 @@ class Stepping:
     ) -> Path | None:
         """See `CheckpointManager.save`."""
         context = self._context
-        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
-        position = self._stand(epoch, step, epoch, metrics, model_config, extra_state)
+        position = self._stand(epoch, step, metrics, model_config, extra_state)
         self._note(position)
         if context.config.save_best_only and not self._saving.beats_the_best(position):
             self._saving.note_without_saving()
             return None
-        moment = context.decisions.moment(step, epoch, context.clock.time())
+        moment = context.decisions.moment(position.step, position.epoch, context.clock.time())
         return self._saving.save(position, reason or self._default_reason(position), moment)
 
     def maybe_save(
@@ -58,12 +57,16 @@ class Stepping:
                 "maybe_save() has no triggers to ask",
                 fix="give the manager some: CheckpointManager(..., triggers=EverySteps(1000))",
             )
-        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
-        epochs = epoch + 1 if end_of_epoch else epoch
-        position = self._stand(epoch, step, epochs, metrics, model_config, extra_state)
+        position = self._stand(
+            epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
+        )
         requested, exiting = self._interruptions.wishes()
         moment = context.decisions.moment(
-            step, epochs, context.clock.time(), requested=requested, exiting=exiting
+            position.step,
+            position.epochs,
+            context.clock.time(),
+            requested=requested,
+            exiting=exiting,
         )
         decision = context.decisions.ask(moment)
         if position.metrics:
@@ -72,7 +75,7 @@ class Stepping:
         path = None
         if decision.save:
             # An earlier call at this step may have brought metrics of these very weights.
-            fresh = context.decisions.fresh(step)
+            fresh = context.decisions.fresh(position.step)
             known = replace(position, numbers=fresh, metrics={**fresh, **position.metrics})
             path = self._saving.save(known, decision.reason, moment)
         else:
@@ -84,19 +87,27 @@ class Stepping:
         self,
         epoch: int,
         step: int,
-        epochs: int,
         metrics: Mapping[str, Any] | None,
         model_config: object,
         extra_state: object,
+        *,
+        end_of_epoch: bool = False,
     ) -> Position:
         """Training stands here; remember it, and how fresh each metric is."""
+        epoch, step = whole_number("epoch", epoch), whole_number("step", step)
         now, older = split_by_step(metrics, step)
-        numbers = numeric_metrics(now)
+        numbers, plain = numeric_metrics(now), plain_metrics(now)
         for name, measurement in older.items():
             self._context.decisions.measure({name: measurement.value}, measurement.step)
         self._context.decisions.measure(numbers, step)
         position = Position(
-            epoch, step, epochs, numbers, plain_metrics(now), model_config, extra_state
+            epoch,
+            step,
+            epoch + 1 if end_of_epoch else epoch,
+            numbers,
+            plain,
+            model_config,
+            extra_state,
         )
         self._interruptions.announce(position)
         return position

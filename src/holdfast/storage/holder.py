@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import socket
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -72,7 +72,13 @@ def current_holder() -> Holder:
     """This process, now."""
     pid = os.getpid()
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return Holder(socket.gethostname(), boot_tag(), pid, _namespace(), _started(pid) or 0, now)
+    return Holder(os.uname().nodename, boot_tag(), pid, _namespace(), _own_start(pid), now)
+
+
+@functools.cache
+def _own_start(pid: int) -> int:
+    """When this process started; asked once per process."""
+    return _started(pid) or 0
 
 
 def _namespace() -> str:
