@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         WhenBelow,
         WhenImproves,
     )
+    from holdfast.selection import ModelSelector, average, greedy_soup, uniform_soup
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -58,6 +59,7 @@ _HOMES = {
     "KeepUnscored": "holdfast.policy",
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
+    "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
     "ResumableLoader": "holdfast.data",
@@ -66,8 +68,11 @@ _HOMES = {
     "WhenAbove": "holdfast.policy",
     "WhenBelow": "holdfast.policy",
     "WhenImproves": "holdfast.policy",
+    "average": "holdfast.selection",
+    "greedy_soup": "holdfast.selection",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
+    "uniform_soup": "holdfast.selection",
 }
 
 __all__ = [
@@ -90,6 +95,7 @@ __all__ = [
     "KeepUnscored",
     "KeepWithin",
     "Measurement",
+    "ModelSelector",
     "OnRequest",
     "Plateau",
     "ResumableLoader",
@@ -98,8 +104,11 @@ __all__ = [
     "WhenAbove",
     "WhenBelow",
     "WhenImproves",
+    "average",
+    "greedy_soup",
     "resumable",
     "resume_training",
+    "uniform_soup",
 ]
 
 

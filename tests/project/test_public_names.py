@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import holdfast
-from holdfast import CheckpointConfig, CheckpointManager, resume_training
+from holdfast import CheckpointConfig, CheckpointManager, ModelSelector, resume_training
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -35,6 +35,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "KeepUnscored",
         "KeepWithin",
         "Measurement",
+        "ModelSelector",
         "OnRequest",
         "Plateau",
         "ResumableLoader",
@@ -43,8 +44,11 @@ def test_the_public_names_are_exactly_these() -> None:
         "WhenAbove",
         "WhenBelow",
         "WhenImproves",
+        "average",
+        "greedy_soup",
         "resumable",
         "resume_training",
+        "uniform_soup",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__
@@ -71,7 +75,10 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (CheckpointManager.save, "self epoch step metrics model_config extra_state"),
         (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
+        (ModelSelector.average_checkpoints, "checkpoints model"),
+        (ModelSelector.select_top_k_by_metric, "checkpoints metric_name mode k"),
     ]
+    ]:
     for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()
 

@@ -8,10 +8,12 @@ from holdfast.weights.decode import real_dtype
 from holdfast.weights.mean import NotFiniteIn, mean_bytes, mean_of
 from holdfast.weights.proportions import proportions
 from holdfast.weights.rules import Rule, check_rules, chosen_rule, rule_for
+from holdfast.weights.running import RunningMean
 
 __all__ = [
     "NotFiniteIn",
     "Rule",
+    "RunningMean",
     "batchnorm_names",
     "check_rules",
     "chosen_rule",

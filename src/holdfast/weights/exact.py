@@ -33,18 +33,36 @@ class NotFiniteError(ArithmeticError):
     """A summand is NaN or infinite, or the sum is beyond float64."""
 
 
+class Scratch:
+    """Working memory for one sum at a time, used again and again so that it stays in cache."""
+
+    def __init__(self, count: int) -> None:
+        self.doubles: Doubles = np.empty(count)
+        self.bits: npt.NDArray[np.uint32] = np.empty(count, np.uint32)
+
+
 class ExactSum:
     """The sum of weight x value over sources, elementwise over one chunk, kept exactly.
 
-    count: elements of the chunk. Weights are integers of at least 1.
+    count: elements of the chunk. scratch: of at least as many, shared by sums that take turns.
+    Weights are integers of at least 1.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, scratch: Scratch | None = None) -> None:
+        scratch = scratch or Scratch(count)
         self._parts: list[Doubles] = [np.zeros(count)]
-        self._scratch: Doubles = np.empty(count)
-        self._bits: npt.NDArray[np.uint32] = np.empty(count, np.uint32)
+        self._scratch = scratch.doubles[:count]
+        self._bits = scratch.bits[:count]
         self._bound = 0.0
         self._grain = math.inf
+
+    def copy(self) -> ExactSum:
+        """A sum that goes its own way from here."""
+        twin = object.__new__(ExactSum)
+        twin._parts = [part.copy() for part in self._parts]
+        twin._scratch, twin._bits = self._scratch, self._bits
+        twin._bound, twin._grain = self._bound, self._grain
+        return twin
 
     def add(self, values: Floats, weight: int = 1, *, fraction_bits: int = 23) -> None:
         """Add weight x values. values: float32 or float64 [count].

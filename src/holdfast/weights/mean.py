@@ -12,7 +12,7 @@ from torch import Tensor
 
 from holdfast.errors import ConfigError
 from holdfast.weights.decode import FRACTION_BITS, decode, real_dtype
-from holdfast.weights.exact import ExactSum, NotFiniteError
+from holdfast.weights.exact import ExactSum, NotFiniteError, Scratch
 from holdfast.weights.proportions import proportions
 from holdfast.weights.rounding import is_finite, round_to
 
@@ -45,13 +45,14 @@ def mean_bytes(
     """
     elements = sources[0].nbytes // dtypes[0].itemsize if sources else 0
     result = np.empty(elements * dtype.itemsize, np.uint8)
+    scratch = Scratch(min(elements, BLOCK_ELEMENTS))
     for begin in range(0, elements, BLOCK_ELEMENTS):
         end = min(begin + BLOCK_ELEMENTS, elements)
         parts = [
             source[begin * kind.itemsize : end * kind.itemsize]
             for source, kind in zip(sources, dtypes, strict=True)
         ]
-        rounded = _mean_block(parts, dtypes, weights, dtype, end - begin)
+        rounded = _mean_block(parts, dtypes, weights, dtype, ExactSum(end - begin, scratch))
         result[begin * dtype.itemsize : end * dtype.itemsize] = rounded.view(np.uint8)
     return result
 
@@ -61,15 +62,18 @@ def _mean_block(
     dtypes: Sequence[torch.dtype],
     weights: Sequence[int],
     dtype: torch.dtype,
-    count: int,
+    total: ExactSum,
 ) -> npt.NDArray[np.generic]:
-    total = ExactSum(count)
     for index, (source, kind, weight) in enumerate(zip(sources, dtypes, weights, strict=True)):
         try:
             total.add(decode(source, kind), weight, fraction_bits=FRACTION_BITS[kind])
         except NotFiniteError as error:
             raise NotFiniteIn(index) from error
-    divisor = sum(weights)
+    return finished(total, sum(weights), dtype)
+
+
+def finished(total: ExactSum, divisor: int, dtype: torch.dtype) -> npt.NDArray[np.generic]:
+    """The sum over `divisor` in `dtype`, as `round_to` gives it; raises NotFiniteIn(None)."""
     try:
         # Rounded to odd for those that are rounded again; float64 is final as it is.
         mean = total.quotient(divisor)[0] if dtype == torch.float64 else total.mean(divisor)
@@ -107,16 +111,16 @@ def mean_of(
         raise ConfigError(f"These have no mean as {out.dtype}: {shown}")
     try:
         rounded = mean_bytes(
-            [_bytes(t) for t in given], [k for k in kinds if k is not None], whole, kind
+            [tensor_bytes(t) for t in given], [k for k in kinds if k is not None], whole, kind
         )
     except NotFiniteIn as error:
         what = "The mean" if error.source is None else f"The tensor at position {error.source}"
         raise ConfigError(f"{what} is not finite as {kind}") from error
-    _bytes(out)[:] = rounded
+    tensor_bytes(out)[:] = rounded
     return out
 
 
-def _bytes(tensor: Tensor) -> Bytes:
+def tensor_bytes(tensor: Tensor) -> Bytes:
     """A contiguous tensor's memory."""
     found: Bytes = tensor.reshape(-1).view(torch.uint8).numpy()
     return found

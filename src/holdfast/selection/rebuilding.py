@@ -13,7 +13,7 @@ import torch
 from holdfast.engine.checkpoint_files import open_files
 from holdfast.errors import CheckpointNotFoundError, DamagedError, FormatError, LoadError
 from holdfast.manifest import is_checkpoint_name
-from holdfast.selection.average import Averaged, average
+from holdfast.selection.averaging import Averaged, average
 from holdfast.selection.members import MODEL, file_digest, open_member
 from holdfast.selection.record import MemberRecord, Recipe, recipe_of
 from holdfast.selection.request import Checkpoint, Prepared, attempt, requested
