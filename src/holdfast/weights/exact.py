@@ -15,7 +15,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.weights.rounding import to_odd
+from holdfast.weights.rounding import Quotient
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -84,24 +84,18 @@ class ExactSum:
         for part in _weight_parts(weight):
             _absorb(self._parts, self._scratch * part)
 
-    def quotient(self, divisor: int) -> tuple[Doubles, Doubles]:
-        """The sum divided by `divisor` >= 1: (nearest float64, sign of what it falls short by).
-
-        Raises NotFiniteError if the sum is beyond float64.
-        """
-        total = self._parts[0]
+    def quotient(self, divisor: int) -> Quotient:
+        """The sum divided by `divisor` >= 1. Raises NotFiniteError if the sum is beyond float64."""
         if len(self._parts) > 1 or divisor >= _PLAIN_WEIGHT_MAX:
-            return _long_quotient(self._parts, divisor)
+            nearest, sign = _long_quotient(self._parts, divisor)
+            return Quotient(nearest, lambda at: sign[at])
+        total = self._parts[0]
         if not np.isfinite(total).all():
             raise NotFiniteError
-        result = total / divisor
-        high = _upper_half(result)
-        rest = (total - high * divisor) - (result - high) * divisor
-        return result, np.sign(rest)
-
-    def mean(self, divisor: int) -> Doubles:
-        """The quotient rounded to odd: rounding it once more to fewer bits rounds it correctly."""
-        return to_odd(*self.quotient(divisor))
+        nearest = total / divisor
+        if divisor & (divisor - 1) == 0:
+            return Quotient(nearest, lambda at: np.zeros(at.size))
+        return Quotient(nearest, lambda at: _shortfall(total[at], nearest[at], divisor))
 
     def _widen_bounds(self, values: Floats, weight: int, fraction_bits: int) -> None:
         """Keep an upper bound of the sum of magnitudes and the lowest bit any summand may have."""
@@ -126,6 +120,12 @@ class ExactSum:
         for part in _weight_parts(weight):
             _absorb(self._parts, high * part)
             _absorb(self._parts, (values - high) * part)
+
+
+def _shortfall(total: Doubles, nearest: Doubles, divisor: int) -> Doubles:
+    """Sign of total / divisor - nearest; every step is exact."""
+    high = _upper_half(nearest)
+    return np.sign((total - high * divisor) - (nearest - high) * divisor)
 
 
 def _weight_parts(weight: int) -> list[float]:

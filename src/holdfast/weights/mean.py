@@ -17,7 +17,7 @@ from holdfast.weights.proportions import proportions
 from holdfast.weights.rounding import is_finite, round_to
 
 Bytes = npt.NDArray[np.uint8]
-BLOCK_ELEMENTS = 1 << 16
+BLOCK_ELEMENTS = 1 << 15
 """Elements summed at a time: the accumulators stay in a core's own cache."""
 
 
@@ -75,11 +75,9 @@ def _mean_block(
 def finished(total: ExactSum, divisor: int, dtype: torch.dtype) -> npt.NDArray[np.generic]:
     """The sum over `divisor` in `dtype`, as `round_to` gives it; raises NotFiniteIn(None)."""
     try:
-        # Rounded to odd for those that are rounded again; float64 is final as it is.
-        mean = total.quotient(divisor)[0] if dtype == torch.float64 else total.mean(divisor)
+        rounded = round_to(total.quotient(divisor), dtype)
     except NotFiniteError as error:
         raise NotFiniteIn(None) from error
-    rounded = round_to(mean, dtype)
     if not is_finite(rounded, dtype):
         raise NotFiniteIn(None)
     return rounded
