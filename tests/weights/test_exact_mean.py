@@ -47,7 +47,7 @@ def bits_of(dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_the_mean_of_any_values_is_the_nearest_there_is(
     dtype: torch.dtype, data: st.DataObject

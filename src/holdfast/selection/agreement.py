@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from holdfast.digest import digest_bytes
 from holdfast.errors import MismatchError
@@ -10,6 +10,7 @@ from holdfast.jsontext import Json, dump
 from holdfast.selection.members import Member
 
 _SHOWN_MAX = 12
+_NAMES_MAX = 6
 
 
 def require_one_model(members: Sequence[Member], *, same_dtypes: bool, config: bool = True) -> None:
@@ -44,18 +45,28 @@ def _differences(
     if config and newest.config is not None and other.config is not None:
         yield from _config_differences(newest.config, other.config)
     yield from _vocabulary_differences(newest.vocabularies, other.vocabularies)
+    yield from _name_differences(newest.tensors.keys(), other.tensors.keys())
     for name, facts in newest.tensors.items():
         found = other.tensors.get(name)
         if found is None:
-            yield f"{name} is missing"
-        elif found.shape != facts.shape:
+            continue
+        if found.shape != facts.shape:
             yield f"{name} has shape {list(found.shape)}, not {list(facts.shape)}"
         elif same_dtypes and found.dtype != facts.dtype:
             yield f"{name} is of {found.dtype}, not {facts.dtype} (choose one with dtype=)"
-    yield from (f"{name} is there too" for name in other.tensors if name not in newest.tensors)
     if dict(newest.aliases) != dict(other.aliases):
         odd = sorted(set(newest.aliases.items()) ^ set(other.aliases.items()))
         yield f"other tensors are tied: {', '.join(f'{a} to {b}' for a, b in odd[:3])}"
+
+
+def _name_differences(newest: Collection[str], other: Collection[str]) -> Iterator[str]:
+    for what, names in (
+        ("missing", [name for name in newest if name not in other]),
+        ("there too", [name for name in other if name not in newest]),
+    ):
+        if names:
+            more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+            yield f"{what}: {', '.join(names[:_NAMES_MAX])}{more}"
 
 
 def _config_differences(newest: Json, other: Json) -> Iterator[str]:

@@ -93,7 +93,8 @@ def average(
     Floats are averaged, counters taken from the newest, flags and index tables must agree, and
     quantised values are refused. Ties stay ties. No optimizer state is carried along: training on
     from an average needs a fresh optimizer and a warm-up. Each member is read once and proven while
-    it is read; memory is some 100 MiB, whatever their number and size.
+    it is read, tensors that are committed as equal in all members in the newest only; memory is
+    some 100 MiB, whatever their number and size.
 
     Raises ConfigError, CheckpointNotFoundError, LoadError for a member that cannot be trusted,
     MismatchError listing all differences if they are not of one model, SaveError. Nothing is

@@ -137,13 +137,11 @@ def _original_info(path: Path, index: int) -> CheckpointInfo:
 
     content = read_original(path, mapped=True)
     metrics = content.get("metrics")
-    numbers: dict[str, float] = {}
-    for name, value in metrics.items() if isinstance(metrics, dict) else ():
-        number = (
-            value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
-        )
-        if isinstance(name, str) and isinstance(number, (int, float)):
-            numbers[name] = float(number)
+    numbers = {
+        name: number
+        for name, value in (metrics.items() if isinstance(metrics, dict) else ())
+        if isinstance(name, str) and (number := _number(value)) is not None
+    }
     epoch, step = content.get("epoch"), content.get("global_step")
     return CheckpointInfo(
         id=f"original-{index}",
@@ -156,6 +154,16 @@ def _original_info(path: Path, index: int) -> CheckpointInfo:
         bytes=path.stat().st_size,
         metrics=numbers,
     )
+
+
+def _number(value: object) -> float | None:
+    """A metric as `.pt` files hold it: a number, or one inside a tensor or NumPy value."""
+    item = getattr(value, "item", None)
+    try:
+        number = item() if callable(item) else value
+    except (ValueError, RuntimeError):
+        return None
+    return float(number) if isinstance(number, (int, float)) else None
 
 
 def _infos(run: PathLike) -> list[CheckpointInfo]:

@@ -26,6 +26,7 @@ _READ_BYTES_MAX = 1 << 20
 _BUFFERS_BYTES = 64 << 20
 _ELEMENTS_MIN = 4096
 _THREADS_MAX = 4
+_READERS_MAX = 8
 
 
 class MemberFailed(Exception):
@@ -88,7 +89,11 @@ class AverageStream:
         """
         units = list(self._units())
         steps = _ahead(self._steps(units))
-        with ThreadPoolExecutor(_threads(), thread_name_prefix="holdfast-average") as pool:
+        readers = min(_READERS_MAX, len(self._members))
+        with (
+            ThreadPoolExecutor(readers, thread_name_prefix="holdfast-read") as pool,
+            ThreadPoolExecutor(_cores(), thread_name_prefix="holdfast-average") as summing,
+        ):
             reading: list[Future[None]] = []
             spare = _Buffers(), _Buffers()
             current: _Step | None = None
@@ -100,7 +105,7 @@ class AverageStream:
                     reading = self._submit(pool, after, spare[(turn + 1) % 2])
                     current = after
                 try:
-                    made = self._compute(step, spare[turn % 2])
+                    made = self._compute(step, spare[turn % 2], summing)
                     if made.nbytes:
                         yield made
                 except BaseException:
@@ -212,7 +217,7 @@ class AverageStream:
                 _drain(reading)
                 raise MemberFailed(index, error) from error
 
-    def _compute(self, step: _Step, buffers: _Buffers) -> memoryview:
+    def _compute(self, step: _Step, buffers: _Buffers, pool: ThreadPoolExecutor) -> memoryview:
         unit = step.unit
         task = unit.tasks[0]
         if task.name in self._replaced:
@@ -220,15 +225,32 @@ class AverageStream:
         elif task.source is not None:
             made = buffers.view(0).copy()
         else:
-            made = self._mean(unit, [buffers.view(slot) for slot in range(len(unit.sources))])
+            sources = [buffers.view(slot) for slot in range(len(unit.sources))]
+            made = self._mean(unit, sources, pool)
         self._note(step, made)
         return made.data
 
-    def _mean(self, unit: _Unit, sources: Sequence[Bytes]) -> Bytes:
+    def _mean(self, unit: _Unit, sources: Sequence[Bytes], pool: ThreadPoolExecutor) -> Bytes:
         name = unit.tasks[0].name
         dtypes = [_real(member.tensors[name].dtype) for member in self._members]
+        wanted = _real(unit.tasks[0].dtype)
+        elements = sources[0].nbytes // dtypes[0].itemsize
+        made = np.empty(elements * wanted.itemsize, np.uint8)
+
+        def fill(begin: int) -> None:
+            end = min(begin + share, elements)
+            parts = [
+                source[begin * kind.itemsize : end * kind.itemsize]
+                for source, kind in zip(sources, dtypes, strict=True)
+            ]
+            out = made[begin * wanted.itemsize : end * wanted.itemsize]
+            mean_bytes(parts, dtypes, self._weights, wanted, out)
+
+        share = max(BLOCK_ELEMENTS, -(-elements // _cores()))
         try:
-            return mean_bytes(sources, dtypes, self._weights, _real(unit.tasks[0].dtype))
+            for job in [pool.submit(fill, begin) for begin in range(0, elements, share)]:
+                job.result()
+            return made
         except NotFiniteIn as error:
             names = name if len(unit.tasks) == 1 else f"{name} or one of the next"
             if error.source is None:
@@ -304,6 +326,6 @@ def _drain(reading: Iterable[Future[None]]) -> None:
             job.exception()
 
 
-def _threads() -> int:
+def _cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, _THREADS_MAX))

@@ -51,6 +51,7 @@ class ExactSum:
     def __init__(self, count: int, scratch: Scratch | None = None) -> None:
         scratch = scratch or Scratch(count)
         self._parts: list[Doubles] = [np.zeros(count)]
+        self._empty = True
         self._scratch = scratch.doubles[:count]
         self._bits = scratch.bits[:count]
         self._bound = 0.0
@@ -62,6 +63,7 @@ class ExactSum:
         twin._parts = [part.copy() for part in self._parts]
         twin._scratch, twin._bits = self._scratch, self._bits
         twin._bound, twin._grain = self._bound, self._grain
+        twin._empty = self._empty
         return twin
 
     def add(self, values: Floats, weight: int = 1, *, fraction_bits: int = 23) -> None:
@@ -75,6 +77,11 @@ class ExactSum:
             self._add_doubles(np.asarray(values, np.float64), weight)
             return
         self._widen_bounds(values, weight, fraction_bits)
+        if self._empty and weight == 1:
+            np.copyto(self._parts[0], values)
+            self._empty = False
+            return
+        self._empty = False
         np.copyto(self._scratch, values)
         if len(self._parts) == 1 and self._bound <= _EXACT_RANGE * self._grain:
             if weight != 1:
@@ -116,6 +123,7 @@ class ExactSum:
     def _add_doubles(self, values: Doubles, weight: int) -> None:
         if not np.isfinite(values).all():
             raise NotFiniteError
+        self._empty = False
         high = _upper_half(values)
         for part in _weight_parts(weight):
             _absorb(self._parts, high * part)

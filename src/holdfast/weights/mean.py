@@ -34,17 +34,19 @@ def mean_bytes(
     dtypes: Sequence[torch.dtype],
     weights: Sequence[int],
     dtype: torch.dtype,
+    out: Bytes | None = None,
 ) -> Bytes:
     """The mean of one chunk, given and returned as row-major bytes.
 
     sources: one chunk per member, of the same elements. dtypes: real dtype of each (see
     `real_dtype`); dtype: real dtype of the result. weights: whole numbers above zero.
+    out: to be filled instead of new memory.
     Within half a unit in the last place of the exact mean (float64: within one), whatever the
     order of the sources. Extra memory: about 3 MiB and the result.
     Raises NotFiniteIn if a source holds NaN or infinity, or the mean is beyond `dtype`.
     """
     elements = sources[0].nbytes // dtypes[0].itemsize if sources else 0
-    result = np.empty(elements * dtype.itemsize, np.uint8)
+    result = np.empty(elements * dtype.itemsize, np.uint8) if out is None else out
     scratch = Scratch(min(elements, BLOCK_ELEMENTS))
     for begin in range(0, elements, BLOCK_ELEMENTS):
         end = min(begin + BLOCK_ELEMENTS, elements)
