@@ -78,7 +78,6 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (ModelSelector.average_checkpoints, "checkpoints model"),
         (ModelSelector.select_top_k_by_metric, "checkpoints metric_name mode k"),
     ]
-    ]:
     for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()
 
