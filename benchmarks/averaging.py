@@ -55,7 +55,7 @@ def state_of(member: int, size: int) -> State:
     }
 
 
-def write_members(place: Path, members: int, size: int) -> None:
+def write_members(place: Path, members: int, size: int, *, originals_too: bool = True) -> None:
     """The same members as checkpoints of ours and as .pt files."""
     run = LocalRun(place / "run")
     for member in range(members):
@@ -72,7 +72,8 @@ def write_members(place: Path, members: int, size: int) -> None:
             directions={},
         )
         save_checkpoint(run, request)
-        torch.save({"model_state_dict": state}, place / f"member{member}.pt")
+        if originals_too:
+            torch.save({"model_state_dict": state}, place / f"member{member}.pt")
     os.sync()
 
 
@@ -284,7 +285,8 @@ def main() -> None:
     ways = [way for way in WAYS if way not in options.skip]
     place = Path(tempfile.mkdtemp(prefix="holdfast-bench-", dir=options.disk))
     try:
-        write_members(place, options.members, options.size * MIB)
+        peers = set(ways) - {"holdfast", "read once + write"}
+        write_members(place, options.members, options.size * MIB, originals_too=bool(peers))
         figures: dict[str, object] = {}
         for cold in (True, False):
             found = measure(place, options.repeats, ways, cold=cold)

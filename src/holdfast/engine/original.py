@@ -29,9 +29,7 @@ _DEPTH_MAX = 64
 _VALUES_MAX = 5_000_000
 
 
-def read_original(
-    path: Path, *, numpy_values: bool = True, mapped: bool = False
-) -> dict[str, Any]:
+def read_original(path: Path, *, numpy_values: bool = True, mapped: bool = False) -> dict[str, Any]:
     """Read a `.pt` file whose top level is a dict, on the CPU.
 
     numpy_values: also allow NumPy scalars and arrays; without, what passes here passes
