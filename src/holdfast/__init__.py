@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         WhenImproves,
     )
     from holdfast.posthoc import sweep_ema
+    from holdfast.selection import ModelSelector, average, greedy_soup, uniform_soup
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -66,6 +67,7 @@ _HOMES = {
     "KeepUnscored": "holdfast.policy",
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
+    "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
     "PowerFunction": "holdfast.decay",
@@ -75,9 +77,12 @@ _HOMES = {
     "WhenAbove": "holdfast.policy",
     "WhenBelow": "holdfast.policy",
     "WhenImproves": "holdfast.policy",
+    "average": "holdfast.selection",
+    "greedy_soup": "holdfast.selection",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
     "sweep_ema": "holdfast.posthoc",
+    "uniform_soup": "holdfast.selection",
 }
 
 __all__ = [
@@ -104,6 +109,7 @@ __all__ = [
     "KeepUnscored",
     "KeepWithin",
     "Measurement",
+    "ModelSelector",
     "OnRequest",
     "Plateau",
     "PowerFunction",
@@ -113,9 +119,12 @@ __all__ = [
     "WhenAbove",
     "WhenBelow",
     "WhenImproves",
+    "average",
+    "greedy_soup",
     "resumable",
     "resume_training",
     "sweep_ema",
+    "uniform_soup",
 ]
 
 

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import holdfast
-from holdfast import CheckpointConfig, CheckpointManager, EMAModel, resume_training
+from holdfast import (
+    CheckpointConfig,
+    CheckpointManager,
+    EMAModel,
+    ModelSelector,
+    resume_training,
+)
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -39,6 +45,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "KeepUnscored",
         "KeepWithin",
         "Measurement",
+        "ModelSelector",
         "OnRequest",
         "Plateau",
         "PowerFunction",
@@ -48,9 +55,12 @@ def test_the_public_names_are_exactly_these() -> None:
         "WhenAbove",
         "WhenBelow",
         "WhenImproves",
+        "average",
+        "greedy_soup",
         "resumable",
         "resume_training",
         "sweep_ema",
+        "uniform_soup",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__
@@ -78,6 +88,8 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
         (EMAModel.__init__, "self model decay device"),
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
+        (ModelSelector.average_checkpoints, "checkpoints model"),
+        (ModelSelector.select_top_k_by_metric, "checkpoints metric_name mode k"),
     ]
     for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()
