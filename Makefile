@@ -32,8 +32,9 @@ check: $(READY)  ## lint, types and layers only
 bench: $(READY)  ## performance beside peers, as ratios from one run
 	$(BIN)/python -m benchmarks $(BENCH)
 
+soak: export OMP_NUM_THREADS = 1
 soak: $(READY)   ## the unbounded versions of the crash, fault and damage suites
-	$(BIN)/python -m pytest -m soak $(PYTEST)
+	$(BIN)/python -m pytest -n 2 -m soak $(PYTEST)
 
 clean:           ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build

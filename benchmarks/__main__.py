@@ -13,7 +13,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _SMALL = ["--size", "256", "--repeats", "3"]
-QUICK = {"save_local": _SMALL, "load_local": _SMALL}
+QUICK = {
+    "ema_step": ["--parameters", "20", "--repeats", "5"],
+    "save_local": _SMALL,
+    "load_local": _SMALL,
+}
 
 
 def main() -> int:

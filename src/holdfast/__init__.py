@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.data import ResumableLoader, ResumableSampler, resumable
+    from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
+    from holdfast.ema import EMAModel
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.policy import (
         AtExit,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         KeepAll,
         KeepAtMostBytes,
         KeepBest,
+        KeepEMASnapshots,
         KeepEverySeconds,
         KeepEverySteps,
         KeepLast,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
         WhenBelow,
         WhenImproves,
     )
+    from holdfast.posthoc import sweep_ema
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -43,14 +47,18 @@ _HOMES = {
     "AtSteps": "holdfast.policy",
     "CheckpointConfig": "holdfast.manager",
     "CheckpointManager": "holdfast.manager",
+    "ConstantDecay": "holdfast.decay",
+    "EMAModel": "holdfast.ema",
     "EarlyStopper": "holdfast.policy",
     "EarlyStopping": "holdfast.policy",
     "EveryEpochs": "holdfast.policy",
     "EverySeconds": "holdfast.policy",
     "EverySteps": "holdfast.policy",
+    "HalfLife": "holdfast.decay",
     "KeepAll": "holdfast.policy",
     "KeepAtMostBytes": "holdfast.policy",
     "KeepBest": "holdfast.policy",
+    "KeepEMASnapshots": "holdfast.policy",
     "KeepEverySeconds": "holdfast.policy",
     "KeepEverySteps": "holdfast.policy",
     "KeepLast": "holdfast.policy",
@@ -60,6 +68,7 @@ _HOMES = {
     "Measurement": "holdfast.policy",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
+    "PowerFunction": "holdfast.decay",
     "ResumableLoader": "holdfast.data",
     "ResumableSampler": "holdfast.data",
     "ResumeReport": "holdfast.session",
@@ -68,6 +77,7 @@ _HOMES = {
     "WhenImproves": "holdfast.policy",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
+    "sweep_ema": "holdfast.posthoc",
 }
 
 __all__ = [
@@ -75,14 +85,18 @@ __all__ = [
     "AtSteps",
     "CheckpointConfig",
     "CheckpointManager",
+    "ConstantDecay",
+    "EMAModel",
     "EarlyStopper",
     "EarlyStopping",
     "EveryEpochs",
     "EverySeconds",
     "EverySteps",
+    "HalfLife",
     "KeepAll",
     "KeepAtMostBytes",
     "KeepBest",
+    "KeepEMASnapshots",
     "KeepEverySeconds",
     "KeepEverySteps",
     "KeepLast",
@@ -92,6 +106,7 @@ __all__ = [
     "Measurement",
     "OnRequest",
     "Plateau",
+    "PowerFunction",
     "ResumableLoader",
     "ResumableSampler",
     "ResumeReport",
@@ -100,6 +115,7 @@ __all__ = [
     "WhenImproves",
     "resumable",
     "resume_training",
+    "sweep_ema",
 ]
 
 

@@ -5,7 +5,9 @@
     │   └── PolicyError                       a trigger, retention or ranking rule that cannot work
     ├── UnsavableError (TypeError)            a value the format cannot represent, before any write
     ├── SaveError                             a save that failed; every earlier checkpoint stands
-    │   └── NoSpaceError                      refused before writing, or the disk filled up
+    │   ├── NoSpaceError                      refused before writing, or the disk filled up
+    │   ├── TornSnapshotError                 tensors changed while they were being copied
+    │   └── WaitTimeoutError (TimeoutError)   not done in the time given; it goes on
     ├── LoadError                             a load that failed
     │   ├── FormatError (ValueError)          not holdfast's, or against the format's rules
     │   │   └── NewerFormatError              written by a newer holdfast, and perhaps sound
@@ -14,7 +16,8 @@
     │   └── InterruptedLoadError              failed while live tensors were being written
     ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
     │   └── NothingToResumeError              no usable checkpoint in the run folder
-    └── LockedError                           another live process writes this run folder
+    ├── LockedError                           another live process writes this run folder
+    └── AverageError (RuntimeError)           an average of weights used so that it would mislead
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -78,6 +81,25 @@ class NoSpaceError(SaveError):
         super().__init__(what, where=where, fix=fix)
 
 
+class TornSnapshotError(SaveError):
+    """Tensors changed while they were copied beside training; `names` are theirs."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        shown = ", ".join(self.names[:3])
+        more = f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        super().__init__(
+            f"Nothing was committed: {shown}{more} changed while being copied, outside of an "
+            "optimizer step that holdfast could delay",
+            fix="nothing for the next saves, which copy before they return; to say so from the "
+            "start use async_overlap=False, and do not edit weights between save() and the step",
+        )
+
+
+class WaitTimeoutError(SaveError, TimeoutError):
+    """A save was still pending after the time given; it goes on."""
+
+
 class LoadError(HoldfastError):
     """A load failed. Unless the subclass says otherwise, no live object was changed."""
 
@@ -124,6 +146,10 @@ class NothingToResumeError(CheckpointNotFoundError):
 
 class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
+
+
+class AverageError(HoldfastError, RuntimeError):
+    """An average of weights used in a way that would lose weights or mislead; nothing changed."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import holdfast
-from holdfast import CheckpointConfig, CheckpointManager, resume_training
+from holdfast import CheckpointConfig, CheckpointManager, EMAModel, resume_training
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -20,14 +20,18 @@ def test_the_public_names_are_exactly_these() -> None:
         "AtSteps",
         "CheckpointConfig",
         "CheckpointManager",
+        "ConstantDecay",
+        "EMAModel",
         "EarlyStopper",
         "EarlyStopping",
         "EveryEpochs",
         "EverySeconds",
         "EverySteps",
+        "HalfLife",
         "KeepAll",
         "KeepAtMostBytes",
         "KeepBest",
+        "KeepEMASnapshots",
         "KeepEverySeconds",
         "KeepEverySteps",
         "KeepLast",
@@ -37,6 +41,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "Measurement",
         "OnRequest",
         "Plateau",
+        "PowerFunction",
         "ResumableLoader",
         "ResumableSampler",
         "ResumeReport",
@@ -45,6 +50,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "WhenImproves",
         "resumable",
         "resume_training",
+        "sweep_ema",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__
@@ -70,6 +76,7 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (CheckpointManager.__init__, "self config model optimizer scheduler scaler"),
         (CheckpointManager.save, "self epoch step metrics model_config extra_state"),
         (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
+        (EMAModel.__init__, "self model decay device"),
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
     ]
     for function, wanted in calls:

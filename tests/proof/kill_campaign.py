@@ -29,13 +29,14 @@ from proof_sequence import (
     begin,
     silently,
 )
-from proof_world import STRANGER, between, history_problems, leftovers, look
+from proof_world import between, history_problems, leftovers, look, precious
 
 
 @dataclass
 class Figures:
     """What a campaign tried and found."""
 
+    operations: int = 0
     states: int = 0
     stops: int = 0
     swept: int = 0
@@ -49,7 +50,7 @@ def campaign(ground: Path, operations: list[Operation], states: int | None, seed
     folder, before = ground / "run", ground / "before"
     training = begin(folder)
     chooser = random.Random(seed)
-    figures = Figures()
+    figures = Figures(operations=len(operations))
     share = None if states is None else states // len(operations)
     for label, operation in operations:
         shutil.copytree(folder, before, symlinks=True)
@@ -84,8 +85,7 @@ def _kill_one_operation(
         _reset(folder, before)
         run_to_stop(lambda: silently(operation, training), stop)
         problems = _judge(training, world_before, world_after, figures)
-        if any(before.rglob(STRANGER)) and not any(folder.rglob(STRANGER)):
-            problems.append("the user's own file is gone")
+        problems += [f"{what} is gone" for what in precious(before) - precious(folder)]
         figures.problems += [f"{label}, killed at stop {stop}: {text}" for text in problems]
         figures.states += 1
     _reset(folder, before)

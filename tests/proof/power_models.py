@@ -48,18 +48,21 @@ def crashes(
     chooser = random.Random(seed)
     given: set[int] = set()
     acks: tuple[str, ...] = ()
-    for end in range(record.found, len(ops) + 1):
+    base = _Disk(record)
+    for end, pending in enumerate(_pending(ops, model)):
         last = ops[end - 1] if end else None
         if isinstance(last, AckOp):
             acks = (*acks, last.label)
-        pending = _pending(ops[:end], model)
+        if end < record.found:
+            continue
+        base.apply_up_to(ops, min(pending, default=end))
         tried: set[tuple[tuple[int, str], ...]] = set()
         for outcome in _choices(ops, pending, model, most, chooser):
             lost = tuple(sorted(item for item in outcome.items() if item[1] != _WHOLE))
             if lost in tried:
                 continue
             tried.add(lost)
-            tree = _apply(record, ops[:end], outcome)
+            tree = base.after(ops[:end], outcome)
             key = hash((len(acks), tuple(sorted(tree.items(), key=lambda item: item[0]))))
             if key not in given:
                 given.add(key)
@@ -68,7 +71,7 @@ def crashes(
 
 def tree_of(record: Record, ops: Sequence[Op]) -> Tree:
     """The tree after the operations, nothing lost."""
-    return _apply(record, ops, {})
+    return _Disk(record).after(ops, {})
 
 
 def lay_out(tree: Tree, folder: Path) -> None:
@@ -83,15 +86,29 @@ def lay_out(tree: Tree, folder: Path) -> None:
             place.write_bytes(content)
 
 
-def _pending(ops: Sequence[Op], model: Model) -> list[int]:
-    """Indices of operations that are not durable at the end of `ops`."""
+def _pending(ops: Sequence[Op], model: Model) -> Iterator[list[int]]:
+    """Indices of operations that are not durable, before the first, after each and at the end."""
     waiting: list[int] = []
+    yield waiting
     for index, op in enumerate(ops):
         if isinstance(op, (NameOp, DataOp)):
-            waiting.append(index)
+            waiting = [*waiting, index]
         elif isinstance(op, SyncOp):
-            waiting = [i for i in waiting if not _flushed(ops[i], op, model)]
-    return waiting
+            durable = [ops[i] for i in waiting if _flushed(ops[i], op, model)]
+            gone = {done.gone for done in durable if isinstance(done, NameOp)}
+            waiting = [
+                i
+                for i in waiting
+                if not _flushed(ops[i], op, model) and not _places(ops[i]) <= gone
+            ]
+        yield waiting
+
+
+def _places(op: Op) -> set[int | None]:
+    """The nodes it changes; once they are gone for good nothing of it can be seen."""
+    if isinstance(op, NameOp):
+        return {folder for folder, _, _ in op.changes}
+    return {op.node} if isinstance(op, DataOp) else set()
 
 
 def _flushed(op: Op, sync: SyncOp, model: Model) -> bool:
@@ -145,54 +162,71 @@ def _telling(
         yield {item: chooser.choice(outcomes) for item in items}
 
 
-def _apply(record: Record, ops: Sequence[Op], outcome: dict[int, str]) -> Tree:
-    names: dict[int, dict[str, int]] = {folder: {} for folder in record.folders}
-    files: dict[int, bytearray] = {}
-    for index, op in enumerate(ops):
-        what = outcome.get(index, _WHOLE)
-        if what == _ABSENT:
-            continue
-        if isinstance(op, NameOp):
-            for folder, name, node in op.changes:
-                if node is None:
-                    names[folder].pop(name, None)
-                else:
-                    names[folder][name] = node
-        elif isinstance(op, DataOp):
-            _write(files.setdefault(op.node, bytearray()), op, what)
-    tree: Tree = {}
-    _walk(record, names, files, ROOT, "", tree)
-    return tree
+class _Disk:
+    """Names and files after the first `done` operations, all of them whole."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        self._names: dict[int, dict[str, int]] = {folder: {} for folder in record.folders}
+        self._files: dict[int, bytes] = {}
+        self._done = 0
+
+    def apply_up_to(self, ops: Sequence[Op], end: int) -> None:
+        """Go on to the first `end` operations; never back."""
+        for op in ops[self._done : end]:
+            _do(op, _WHOLE, self._names, self._files)
+        self._done = max(self._done, end)
+
+    def after(self, ops: Sequence[Op], outcome: dict[int, str]) -> Tree:
+        """The tree after all of `ops`, those told of in `outcome` as it says."""
+        names = {folder: dict(children) for folder, children in self._names.items()}
+        files = dict(self._files)
+        for index in range(self._done, len(ops)):
+            _do(ops[index], outcome.get(index, _WHOLE), names, files)
+        tree: Tree = {}
+        self._walk(names, files, ROOT, "", tree)
+        return tree
+
+    def _walk(
+        self,
+        names: dict[int, dict[str, int]],
+        files: dict[int, bytes],
+        folder: int,
+        prefix: str,
+        tree: Tree,
+    ) -> None:
+        for name, node in names[folder].items():
+            path = f"{prefix}{name}"
+            if node in self._record.folders:
+                tree[path] = None
+                self._walk(names, files, node, f"{path}/", tree)
+            elif node in self._record.links:
+                tree[path] = f"-> {self._record.links[node]}"
+            else:
+                tree[path] = files.get(node, b"")
 
 
-def _write(content: bytearray, op: DataOp, what: str) -> None:
-    if op.data is None:
-        del content[op.offset :]
-        content.extend(bytes(op.offset - len(content)))
+def _do(op: Op, what: str, names: dict[int, dict[str, int]], files: dict[int, bytes]) -> None:
+    if what == _ABSENT:
         return
+    if isinstance(op, NameOp):
+        for folder, name, node in op.changes:
+            if node is None:
+                names[folder].pop(name, None)
+            else:
+                names[folder][name] = node
+    elif isinstance(op, DataOp):
+        files[op.node] = _written(files.get(op.node, b""), op, what)
+
+
+def _written(content: bytes, op: DataOp, what: str) -> bytes:
+    """A file's content after one write, as far as it reached the disk."""
+    content += bytes(max(0, op.offset - len(content)))
+    if op.data is None:
+        return content[: op.offset]
     data = op.data
     if what == _TORN:
         data = data[: len(data) // 2]
     elif what == _ZEROS:
         data = bytes(len(data))
-    content.extend(bytes(max(0, op.offset + len(data) - len(content))))
-    content[op.offset : op.offset + len(data)] = data
-
-
-def _walk(
-    record: Record,
-    names: dict[int, dict[str, int]],
-    files: dict[int, bytearray],
-    folder: int,
-    prefix: str,
-    tree: Tree,
-) -> None:
-    for name, node in names[folder].items():
-        path = f"{prefix}{name}"
-        if node in record.folders:
-            tree[path] = None
-            _walk(record, names, files, node, f"{path}/", tree)
-        elif node in record.links:
-            tree[path] = f"-> {record.links[node]}"
-        else:
-            tree[path] = bytes(files.get(node, b""))
+    return content[: op.offset] + data + content[op.offset + len(data) :]

@@ -24,10 +24,14 @@ UNSEEN = "mmap,io_uring_setup,copy_file_range,sendfile,splice,sync_file_range"
 
 @dataclass(frozen=True, slots=True)
 class NameOp:
-    """Names that change in one step: (folder, name, what it leads to from now on or None)."""
+    """Names that change in one step: (folder, name, what it leads to from now on or None).
+
+    gone: the file or folder that has no name any more.
+    """
 
     changes: tuple[tuple[int, str, int | None], ...]
     call: str
+    gone: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,7 @@ class _Reader:
     def _name(self, call: str, *changes: tuple[list[str], int | None]) -> None:
         """Change names in the tree and in the record."""
         done = []
+        gone = self._node(changes[0][0]) if call == "unlink" else None
         for parts, node in changes:
             folder = self._node(parts[:-1])
             if folder is None:
@@ -196,7 +201,7 @@ class _Reader:
             else:
                 self._tree[folder][parts[-1]] = node
             done.append((folder, parts[-1], node))
-        self._record.ops.append(NameOp(tuple(done), call))
+        self._record.ops.append(NameOp(tuple(done), call, gone))
 
     def _new(self) -> int:
         self._next += 1

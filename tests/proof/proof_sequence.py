@@ -6,7 +6,7 @@ session must hold is known without having stored it.
 
 from __future__ import annotations
 
-import dataclasses
+import os
 import random
 import shutil
 import warnings
@@ -17,12 +17,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from proof_world import put_a_stranger
+from proof_world import SPOILT, put_a_stranger
 from torch import nn
 
 from holdfast import CheckpointConfig, CheckpointManager
 from holdfast.engine.catalog import read_manifest
-from holdfast.manifest import MANIFEST_FILE, checkpoint_name, render_manifest
+from holdfast.manifest import MANIFEST_FILE, checkpoint_name
 from holdfast.storage import LocalRun
 
 EARLIER = (1, 2, 3)
@@ -82,7 +82,12 @@ def new_training(folder: Path, **options: Any) -> Training:
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
-    settings = {"save_total_limit": 3, "progress": False} | options
+    settings = {
+        "save_total_limit": 3,
+        "save_retries": 0,
+        "progress": False,
+        "provenance": False,
+    } | options
     config = CheckpointConfig(str(folder), **settings)
     training = Training(folder, model, optimizer, CheckpointManager(config, model, optimizer))
     training.go_to(0)
@@ -101,16 +106,17 @@ def begin(folder: Path) -> Training:
     training = new_training(folder)
     for step in EARLIER:
         training.save(step)
+    training.manager.close()
     return training
 
 
-def _record(training: Training) -> None:
-    """Attach a late metric to a committed checkpoint."""
-    name = checkpoint_name(0, 4)
-    with training.run.open(name) as opened:
-        manifest = read_manifest(opened)
-    changed = dataclasses.replace(manifest, metrics={**manifest.metrics, "test_bleu": 27.1})
-    training.run.replace_bytes(name, MANIFEST_FILE, render_manifest(changed))
+def _spoil(training: Training) -> None:
+    """A bit rots in the newest checkpoint, which the disk will not tell."""
+    path = training.folder / SPOILT / "model.safetensors"
+    with path.open("r+b") as stream:
+        stream.seek(-1, os.SEEK_END)
+        stream.write(b"\xff")
+        os.fsync(stream.fileno())
 
 
 def _put_a_stranger(training: Training) -> None:
@@ -158,7 +164,8 @@ def _resume(training: Training) -> None:
 
 OPERATIONS: list[Operation] = [
     ("save and rotate", lambda training: training.save(4)),
-    ("record a late metric", _record),
+    ("record a late metric", lambda t: t.manager.record(4, {"test_bleu": 27.1})),
+    ("pin", lambda t: t.manager.pin(2, "a milestone")),
     ("save again", lambda training: training.save(5)),
     ("resume", _resume),
     ("rename", lambda t: t.run.rename(checkpoint_name(0, 4), checkpoint_name(0, 4, 2))),
@@ -167,6 +174,10 @@ OPERATIONS: list[Operation] = [
     ("a stranger's file", _put_a_stranger),
     ("discard", _discard),
     ("sweep", _sweep_litter),
+    ("save a third", lambda training: training.save(6)),
+    ("a bit rots", _spoil),
+    ("quarantine", _resume),
+    ("unpin", lambda t: t.manager.unpin(2)),
     ("prune", lambda training: training.manager.prune()),
 ]
 
@@ -178,7 +189,8 @@ NAIVE: list[Operation] = [
 
 
 def silently(operation: Callable[[Training], object], training: Training) -> None:
-    """Do it; its warnings are not what is being tested."""
+    """Do it and let others write; its warnings are not what is being tested."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         operation(training)
+        training.manager.close()

@@ -12,12 +12,15 @@ from pathlib import Path
 
 from holdfast.engine.checkpoint_files import open_files
 from holdfast.errors import HoldfastError
-from holdfast.manifest import HISTORY_FILE, Manifest, is_checkpoint_name
+from holdfast.manifest import HISTORY_FILE, Manifest, checkpoint_name, is_checkpoint_name
 from holdfast.storage.durable import flush_folder, write_new_file
 from holdfast.storage.protocol import RunStorage
 
 STRANGER = "notes.txt"
 """A file of the user's own in a checkpoint's folder: reported by verification, and no damage."""
+
+SPOILT = checkpoint_name(0, 6)
+"""The one checkpoint that the sequence damages on purpose."""
 
 World = Mapping[str, str]
 """Name of a visible checkpoint -> fingerprint of all it holds."""
@@ -27,10 +30,11 @@ def fingerprint(manifest: Manifest) -> str:
     """Equal for two checkpoints if and only if they hold the same bytes and the same metrics.
 
     Of the manifest the random id, the time and the host are left out: they differ between runs.
+    So is the branch, which goes up when a session could not read what it had resumed from.
     """
     files = sorted((name, record.digest) for name, record in manifest.files.items())
     numbers = sorted(manifest.metrics.items())
-    return repr((manifest.epoch, manifest.global_step, manifest.branch, files, numbers))
+    return repr((manifest.epoch, manifest.global_step, files, numbers, manifest.pinned))
 
 
 def look(run: RunStorage) -> tuple[dict[str, str], list[str]]:
@@ -44,8 +48,9 @@ def look(run: RunStorage) -> tuple[dict[str, str], list[str]]:
         try:
             with open_files(run, name) as files:
                 damage = [text for text in files.damage() if not text.startswith(STRANGER)]
-                problems += [f"{name}: {text}" for text in damage]
-                found[name] = fingerprint(files.manifest)
+                if name != SPOILT:
+                    problems += [f"{name}: {text}" for text in damage]
+                found[name] = fingerprint(files.manifest) + ("" if not damage else ", damaged")
                 identity = files.manifest.id
         except HoldfastError as error:
             problems.append(f"{name}: {error}")
@@ -88,6 +93,12 @@ def history_problems(run: RunStorage, steps: Iterable[int]) -> list[str]:
 def leftovers(folder: Path) -> list[str]:
     """Hidden entries of ours anywhere in the run folder, links not followed."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(".holdfast-*"))
+
+
+def precious(folder: Path) -> set[str]:
+    """What must never be deleted: users' files, and damaged checkpoints whatever their name."""
+    strangers = {STRANGER for path in folder.rglob(STRANGER)}
+    return strangers | {SPOILT for path in folder.glob(f"*{SPOILT}*") if path.is_dir()}
 
 
 def put_a_stranger(folder: Path) -> None:

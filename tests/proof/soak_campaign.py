@@ -76,6 +76,7 @@ def write_forever(folder: Path, last: int, pipe: int) -> list[str]:
         saves += 1
         if saves == _SETTLED_SAVES:
             first = Resources.now()
+    training.manager.close()
     return [] if first is None else leaks(first, Resources.now(), pipe)
 
 
@@ -165,7 +166,9 @@ def soak(ground: Path, saves: int, kills: int, readers: int, seed: int) -> Figur
     """Save up to step `saves` in `kills` lives that end by SIGKILL and a long one that does not."""
     torch.set_num_threads(1)
     folder = ground / "run"
-    new_training(folder, save_total_limit=KEPT).save(1)
+    beginner = new_training(folder, save_total_limit=KEPT)
+    beginner.save(1)
+    beginner.manager.close()
     chooser = random.Random(seed)
     figures = Figures()
     life_saves = max(1, saves // 2 // max(1, kills))
@@ -224,6 +227,7 @@ def _count_writer(folder: Path, lines: list[str], figures: Figures) -> None:
         figures.problems.append("the best checkpoint is gone")
     survivor = new_training(folder, save_total_limit=KEPT)
     resumed = survivor.manager.resume(verbose=False).global_step
+    survivor.manager.close()
     if survivor.state() != state_at(resumed):
         figures.problems.append(f"step {resumed} does not come back as it was")
 

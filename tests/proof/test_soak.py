@@ -24,7 +24,7 @@ def soak(ground: Path, tell: Tell, *, saves: int, kills: int) -> None:
 
 def test_fifty_saves_lose_and_leak_nothing(ground: Path, tell: Tell) -> None:
     """Acknowledged saves are there, readers see whole checkpoints, resources stay level."""
-    soak(ground, tell, saves=60, kills=3)
+    soak(ground, tell, saves=50, kills=2)
 
 
 @pytest.mark.soak

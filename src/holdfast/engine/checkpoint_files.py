@@ -104,8 +104,8 @@ class CheckpointFiles:
 
     def _check_agreement(self, state: StateFile) -> None:
         """The manifest and state.json must speak of the same components."""
-        said = {name: (c.kind, c.file) for name, c in self.manifest.components.items()}
-        found = {name: (c.kind, c.file) for name, c in state.components.items()}
+        said = {n: (c.kind, c.file, c.more_files) for n, c in self.manifest.components.items()}
+        found = {n: (c.kind, c.file, c.more_files) for n, c in state.components.items()}
         if said != found:
             raise FormatError("state.json and manifest list different components", where=self.place)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.reader import check_targets, read_into
+from holdfast.engine.reader import check_targets, read_into, read_new
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import prove_tensors
@@ -53,16 +53,18 @@ class OpenCheckpoint:
     def stored(self, component: str) -> StoredComponent:
         """What is stored of a component. Raises CheckpointNotFoundError if there is none."""
         entry = self._entry(component)
-        file = self._tensor_file(entry)
-        tensors = {} if file is None else {n: self._stored(file, n) for n in _own(entry, file)}
+        tensors = {
+            name: self._stored(file, name)
+            for file in self._tensor_files(entry)
+            for name in _own(entry, file)
+        }
         return StoredComponent(entry.name, entry.kind, entry.tree, tensors, entry.aliases)
 
     def verify(self, components: Collection[str]) -> None:
         """Hash every tensor of these components, nothing live touched. Raises DamagedError."""
         for name in components:
             entry = self._entry(name)
-            file = self._tensor_file(entry)
-            if file is not None:
+            for file in self._tensor_files(entry):
                 prove_tensors(file, _own(entry, file), progress=self._advance)
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
@@ -70,13 +72,27 @@ class OpenCheckpoint:
 
         Raises MismatchError listing every target that cannot.
         """
-        if targets:
-            check_targets(self._file_of(component), targets)
+        for file, here in self._by_file(component, targets):
+            check_targets(file, here)
 
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Read stored tensors straight into the targets, hashing them on the way."""
-        if targets:
-            read_into(self._file_of(component), targets, progress=self._advance)
+        for file, here in self._by_file(component, targets):
+            read_into(file, here, progress=self._advance)
+
+    def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
+        wanted = list(names)
+        found: dict[str, Tensor] = {}
+        for file in self._tensor_files(self._entry(component)):
+            here = [name for name in wanted if name in file.specs]
+            found |= read_new(file, here, progress=self._advance)
+        lacking = [name for name in wanted if name not in found]
+        if lacking:
+            raise FormatError(
+                f"The component {component} holds no tensor {lacking[0]!r}", where=self.place
+            )
+        return found
 
     def close(self) -> None:
         """Release the folder."""
@@ -101,14 +117,23 @@ class OpenCheckpoint:
             )
         return entry
 
-    def _tensor_file(self, entry: ComponentEntry) -> TensorFile | None:
-        return None if entry.file is None else self._files.tensor_file(entry.file)
+    def _tensor_files(self, entry: ComponentEntry) -> list[TensorFile]:
+        return [self._files.tensor_file(file) for file in entry.files]
 
-    def _file_of(self, component: str) -> TensorFile:
-        file = self._tensor_file(self._entry(component))
-        if file is None:
+    def _by_file(
+        self, component: str, targets: Mapping[str, Tensor]
+    ) -> list[tuple[TensorFile, dict[str, Tensor]]]:
+        """The targets by the file they are in; the last file answers for names in none."""
+        if not targets:
+            return []
+        files = self._tensor_files(self._entry(component))
+        if not files:
             raise FormatError(f"The component {component} has no tensors", where=self.place)
-        return file
+        left = dict(targets)
+        divided = []
+        for file in files[:-1]:
+            divided.append((file, {name: left.pop(name) for name in targets if name in file.specs}))
+        return [(file, here) for file, here in [*divided, (files[-1], left)] if here]
 
     @staticmethod
     def _stored(file: TensorFile, name: str) -> StoredTensor:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import secrets
 import time as clock
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from holdfast.digest import digest_bytes
 from holdfast.engine.catalog import read_manifest
+from holdfast.engine.division import Division, divide, shard_indexes
+from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
-from holdfast.engine.tensor_writer import write_tensor_file
+from holdfast.engine.tensor_writer import TensorFileDigests, write_tensor_file
 from holdfast.errors import LoadError
 from holdfast.jsontext import Json, dump
 from holdfast.manifest import (
     CONFIG_FILE,
     MANIFEST_FILE,
-    OBJECTS_FILE,
     STATE_FILE,
     ComponentRecord,
     FileRecord,
@@ -40,7 +41,9 @@ _NAMESAKES_MAX = 1000
 class SaveRequest:
     """Everything one checkpoint is to hold. `config` goes to config.json when it is not None.
 
-    id: random, unless a caller needs the same files every time.
+    id: random, unless a caller needs the same files every time. attempt: the first namesake to try:
+    1 for the plain name; more where those before are known to be taken by other saves.
+    split_bytes: see `divide`.
     """
 
     epoch: int
@@ -56,16 +59,23 @@ class SaveRequest:
     parents: tuple[Parent, ...] = ()
     provenance: Mapping[str, Json] = field(default_factory=dict)
     id: str = field(default_factory=lambda: secrets.token_hex(16))
+    attempt: int = 1
+    split_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SaveReceipt:
-    """What was committed, and what it cost in seconds and bytes."""
+    """What was committed, and what it cost in seconds and bytes.
+
+    bytes: of all files but the manifest; bytes_linked: how many of those were taken over from an
+    earlier checkpoint and not written.
+    """
 
     name: str
     manifest: Manifest
     seconds: float
     bytes: int
+    bytes_linked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,33 +91,49 @@ def save_checkpoint(
     request: SaveRequest,
     *,
     progress: Callable[[int, int], None] | None = None,
+    earlier: EarlierFiles | None = None,
+    proof: Callable[[], None] | None = None,
+    cost: Callable[[int, int, float], Mapping[str, Json]] | None = None,
 ) -> SaveReceipt:
     """Write and commit one checkpoint; durable when this returns.
 
-    progress: called with bytes done and bytes in total. Everything that can be refused is refused
+    progress: called with bytes done and bytes in total. earlier: tensor files to link instead of
+    writing them again. proof: called when all is written, before anything becomes visible; what it
+    raises ends the save. cost: from bytes written, bytes linked and seconds so far to the
+    manifest's entry of what the save cost. Everything that can be refused is refused
     before the first byte is written. Raises UnsavableError, NoSpaceError or SaveError; in every
     case the staged folder is gone and earlier checkpoints are as they were.
     """
     began = clock.monotonic()
-    files = _plan_files(request.components)
+    division = divide(request.components, request.split_bytes)
+    files = _plan_files(request.components, division)
     config = None if request.config is None else dump(request.config, indent=2) + b"\n"
     wanted = checkpoint_name(request.epoch, request.global_step)
     with run.stage(wanted, needed_bytes=_needed_bytes(files, config)) as staged:
-        records, state = _write_tensors(staged, files, request.components, progress)
-        for name, data in _small_files(state, config):
+        records, stored, linked = _write_tensors(staged, files, progress, earlier)
+        state = _state(request.components, division, stored)
+        indexes = shard_indexes(request.components, division)
+        for name, data in _small_files(state, config, indexes):
             staged.write_bytes(name, data)
             records[name] = FileRecord(len(data), digest_bytes(data))
-        manifest = _manifest(request, records, files)
+        manifest = _manifest(request, records, division)
+        if cost is not None:
+            written = manifest.bytes - linked
+            manifest = replace(manifest, cost=cost(written, linked, clock.monotonic() - began))
         staged.write_bytes(MANIFEST_FILE, render_manifest(manifest))
+        if proof is not None:
+            proof()
         name = _publish(run, staged, request, manifest)
-    return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes)
+    if earlier is not None:
+        earlier.remember(name, state)
+    return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes, linked)
 
 
-def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
+def _plan_files(components: Iterable[ComponentState], division: Division) -> list[_TensorFile]:
     grouped: dict[str, dict[str, Tensor]] = {}
     for component in components:
-        if component.tensors:
-            grouped.setdefault(tensor_file_of(component), {}).update(component.tensors)
+        for file, names in division[component.name].items():
+            grouped.setdefault(file, {}).update({n: component.tensors[n] for n in names})
     return [
         _TensorFile(
             name,
@@ -117,11 +143,6 @@ def _plan_files(components: Iterable[ComponentState]) -> list[_TensorFile]:
         )
         for name, tensors in grouped.items()
     ]
-
-
-def tensor_file_of(component: ComponentState) -> str:
-    """Modules and optimizers have a file each, all other objects share one."""
-    return OBJECTS_FILE if component.kind == "object" else f"{component.name}.safetensors"
 
 
 def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
@@ -134,11 +155,12 @@ def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
 def _write_tensors(
     staged: Staged,
     files: Sequence[_TensorFile],
-    components: Sequence[ComponentState],
     progress: Callable[[int, int], None] | None,
-) -> tuple[dict[str, FileRecord], StateFile]:
+    earlier: EarlierFiles | None,
+) -> tuple[dict[str, FileRecord], dict[str, TensorFileEntry], int]:
+    """Records by file, entries by file, and the bytes that were linked."""
     total = sum(file.plan.total_bytes for file in files)
-    done = 0
+    done = linked = 0
     records: dict[str, FileRecord] = {}
     stored: dict[str, TensorFileEntry] = {}
     for file in files:
@@ -148,7 +170,13 @@ def _write_tensors(
             if progress is not None:
                 progress(before + file_bytes, total)
 
-        written = write_tensor_file(staged, file.name, file.tensors, file.plan, progress=advance)
+        written = _link(staged, file, earlier)
+        if written is None:
+            written = write_tensor_file(
+                staged, file.name, file.tensors, file.plan, progress=advance
+            )
+        else:
+            linked += file.plan.total_bytes
         done += file.plan.total_bytes
         records[file.name] = FileRecord(file.plan.total_bytes, written.digest, len(file.tensors))
         stored[file.name] = TensorFileEntry(
@@ -156,43 +184,59 @@ def _write_tensors(
             {name: digest.hex() for name, digest in written.tensors.items()},
             file.notes,
         )
-    return records, StateFile(
-        {
-            component.name: ComponentEntry(
-                component.name,
-                component.kind,
-                tensor_file_of(component) if component.tensors else None,
-                component.tree,
-                component.aliases,
-            )
-            for component in components
-        },
-        stored,
-    )
+    return records, stored, linked
 
 
-def _small_files(state: StateFile, config: bytes | None) -> Iterable[tuple[str, bytes]]:
+def _state(
+    components: Sequence[ComponentState],
+    division: Division,
+    stored: Mapping[str, TensorFileEntry],
+) -> StateFile:
+    entries = {}
+    for component in components:
+        files = tuple(division[component.name])
+        entries[component.name] = ComponentEntry(
+            component.name,
+            component.kind,
+            files[0] if files else None,
+            component.tree,
+            component.aliases,
+            files[1:],
+        )
+    return StateFile(entries, stored)
+
+
+def _link(
+    staged: Staged, file: _TensorFile, earlier: EarlierFiles | None
+) -> TensorFileDigests | None:
+    """Take the file over from an earlier checkpoint; None if none has it or it cannot be linked."""
+    found = None if earlier is None else earlier.find(file.name, file.tensors, file.plan)
+    if found is None or not staged.link_from(found.checkpoint, file.name):
+        return None
+    return found.digests
+
+
+def _small_files(
+    state: StateFile, config: bytes | None, indexes: Mapping[str, bytes]
+) -> Iterable[tuple[str, bytes]]:
     yield STATE_FILE, render_state(state)
+    yield from indexes.items()
     if config is not None:
         yield CONFIG_FILE, config
 
 
 def _manifest(
-    request: SaveRequest, records: Mapping[str, FileRecord], files: Sequence[_TensorFile]
+    request: SaveRequest, records: Mapping[str, FileRecord], division: Division
 ) -> Manifest:
-    sizes = {
-        (file.name, name): spec.end - spec.begin
-        for file in files
-        for name, spec in file.plan.specs.items()
-    }
     components = {}
     for component in request.components:
-        file = tensor_file_of(component)
+        files = tuple(division[component.name])
         components[component.name] = ComponentRecord(
             kind=component.kind,
-            file=file if component.tensors else None,
+            file=files[0] if files else None,
             tensors=len(component.tensors),
-            bytes=sum(sizes[file, name] for name in component.tensors),
+            bytes=sum(tensor.nbytes for tensor in component.tensors.values()),
+            more_files=files[1:],
         )
     return Manifest(
         id=request.id,
@@ -218,7 +262,7 @@ def _publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Ma
     A process that died between the commit and its acknowledgement comes back with the same state
     and must not be turned away, nor leave the same checkpoint twice.
     """
-    for attempt in range(1, _NAMESAKES_MAX):
+    for attempt in range(request.attempt, _NAMESAKES_MAX):
         name = checkpoint_name(request.epoch, request.global_step, attempt)
         try:
             return staged.publish(name)

@@ -21,13 +21,22 @@ _KINDS = ("module", "optimizer", "object")
 
 @dataclass(frozen=True, slots=True)
 class ComponentEntry:
-    """One component as saved. tree: tagged JSON; aliases: other name -> stored tensor name."""
+    """One component as saved. tree: tagged JSON; aliases: other name -> stored tensor name.
+
+    more_files: further tensor files, where it is divided over several.
+    """
 
     name: str
     kind: str
     file: str | None
     tree: Json
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    more_files: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All its tensor files."""
+        return () if self.file is None else (self.file, *self.more_files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +67,7 @@ def render_state(state: StateFile) -> bytes:
             "format": FORMAT,
             "version": VERSION,
             "components": {
-                name: {
-                    "kind": component.kind,
-                    "file": component.file,
-                    "tree": component.tree,
-                    "aliases": dict(component.aliases),
-                }
-                for name, component in state.components.items()
+                name: _component_out(component) for name, component in state.components.items()
             },
             "files": {
                 name: {
@@ -76,6 +79,16 @@ def render_state(state: StateFile) -> bytes:
             },
         }
     )
+
+
+def _component_out(component: ComponentEntry) -> dict[str, Json]:
+    fields: dict[str, Json] = {
+        "kind": component.kind,
+        "file": component.file,
+        "tree": component.tree,
+        "aliases": dict(component.aliases),
+    }
+    return fields | ({"more_files": list(component.more_files)} if component.more_files else {})
 
 
 def parse_state(data: bytes, *, where: str) -> StateFile:
@@ -133,10 +146,28 @@ def _component(
         raise FormatError(f"The component {name} names a file not listed: {file!r}", where=where)
     if not isinstance(aliases, dict) or "tree" not in entry:
         raise FormatError(f"The component {name} must hold a tree and aliases", where=where)
-    stored = files[file].tensors if file is not None else {}
+    more = _more_files(name, entry, files, where)
+    stored: dict[str, str] = {}
+    for each in () if file is None else (file, *more):
+        if stored.keys() & files[each].tensors.keys():
+            raise FormatError(f"The component {name} stores a tensor twice", where=where)
+        stored |= files[each].tensors
     for alias, target in aliases.items():
         if not isinstance(target, str) or target not in stored or alias in stored:
             raise FormatError(
                 f"The component {name} ties {alias!r} to {target!r}, which cannot be", where=where
             )
-    return ComponentEntry(name, kind, file, entry["tree"], aliases)
+    return ComponentEntry(name, kind, file, entry["tree"], aliases, more)
+
+
+def _more_files(
+    name: str, entry: Mapping[str, Any], files: Mapping[str, TensorFileEntry], where: str
+) -> tuple[str, ...]:
+    more = entry.get("more_files", [])
+    fits = isinstance(more, list) and all(isinstance(f, str) and f in files for f in more)
+    if not fits or (more and (entry.get("kind") != "module" or entry.get("file") is None)):
+        raise FormatError(
+            f"The component {name} names further files that cannot be: {str(more)[:80]}",
+            where=where,
+        )
+    return tuple(more)

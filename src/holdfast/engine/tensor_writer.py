@@ -58,6 +58,16 @@ def write_tensor_file(
     )
 
 
+def digest_of(tensor: Tensor) -> bytes:
+    """The raw digest that `write_tensor_file` would give this tensor; nothing is written."""
+    if is_zero_copy(tensor):
+        return raw_digest(byte_view(tensor))
+    hasher = Hasher()
+    for chunk in byte_chunks(tensor, _CHUNK_BYTES):
+        hasher.update(chunk)
+    return hasher.raw()
+
+
 class _Source:
     """The blocks of a file, in order, and the digests that become known as they are produced."""
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from holdfast.clock import Clock
+from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import NoSpaceError, SaveError
+from holdfast.jsontext import Json
 from holdfast.manager.config import CheckpointConfig
 from holdfast.storage.protocol import RunStorage
 
@@ -58,14 +60,26 @@ class Attempts:
         self._make_room, self._seconds_left = make_room, seconds_left
 
     def commit(
-        self, run: RunStorage, request: SaveRequest, progress: Callable[[int, int], None]
+        self,
+        run: RunStorage,
+        request: SaveRequest,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        earlier: EarlierFiles | None = None,
+        proof: Callable[[], None] | None = None,
+        cost: Callable[[int, int, float], Mapping[str, Json]] | None = None,
     ) -> SaveReceipt:
-        """Save; durable when this returns. Raises what the last attempt raised."""
+        """Save as `save_checkpoint` does; durable when this returns.
+
+        Raises what the last attempt raised.
+        """
         pauses = self._pauses()
         room = self._room(request)
         while True:
             try:
-                return save_checkpoint(run, request, progress=progress)
+                return save_checkpoint(
+                    run, request, progress=progress, earlier=earlier, proof=proof, cost=cost
+                )
             except NoSpaceError as error:
                 if not next(room, False):
                     raise

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import cast, get_args
 
+from holdfast.engine.background import WhenBusy
 from holdfast.errors import ConfigError
 from holdfast.policy import Metric, Mode
 
@@ -31,6 +32,15 @@ class CheckpointConfig:
     track: further metrics with a best of their own, name -> "min" or "max".
     progress: show progress of saves and loads that take over a second, on a terminal.
     provenance: record host, command line and git state in the manifest.
+    async_save: `save` copies the state and returns; a thread of its own writes and commits it.
+    async_overlap: parameters and optimizer state may still be copied while the next forward and
+    backward run; the optimizer's step waits for them. max_pending: how many saves may be under way,
+    each with a copy of the state in memory. when_busy: if that many are, "wait" for one, "skip" the
+    new save, or "drop" the oldest that was not begun. close_timeout_seconds: how long `close` waits
+    for what is under way. link_unchanged: tensor files equal to those of an earlier checkpoint are
+    hard-linked and not written again. split_frozen_bytes: frozen parameters of a module that have
+    at least so many bytes, and a quarter of all, get a file of their own, so that it can be linked;
+    the module is then stored as transformers shards models, with an index. None for never.
 
     Raises ConfigError for values that cannot work.
     """
@@ -50,6 +60,13 @@ class CheckpointConfig:
     save_retries: int = 3
     on_disk_full: str = "fail"
     disk_full_wait_seconds: float = 600.0
+    async_save: bool = False
+    async_overlap: bool = True
+    max_pending: int = 1
+    when_busy: WhenBusy = "wait"
+    close_timeout_seconds: float = 3600.0
+    link_unchanged: bool = True
+    split_frozen_bytes: int | None = 64 << 20
 
     def __post_init__(self) -> None:
         limit = self.save_total_limit
@@ -59,6 +76,7 @@ class CheckpointConfig:
                 fix="use None to keep every checkpoint",
             )
         self._check_faults()
+        self._check_background()
         for name, mode in self.directions.items():
             if mode not in ("min", "max"):
                 raise ConfigError(
@@ -70,6 +88,26 @@ class CheckpointConfig:
                     f"{name!r} cannot be the name of a tracked metric",
                     fix="use up to 100 characters without slashes or control characters",
                 )
+
+    def _check_background(self) -> None:
+        if type(self.max_pending) is not int or self.max_pending < 1:
+            raise ConfigError(
+                f"max_pending is {self.max_pending!r}", fix="use a whole number of at least 1"
+            )
+        if self.when_busy not in get_args(WhenBusy):
+            raise ConfigError(
+                f"when_busy is {self.when_busy!r}", fix='use "wait", "skip" or "drop"'
+            )
+        if self.when_busy == "drop" and self.max_pending < 2:
+            raise ConfigError(
+                'when_busy is "drop" with room for one pending save, which is always begun',
+                fix="set max_pending to 2: one being written and one that can be dropped",
+            )
+        if not self.close_timeout_seconds > 0:
+            raise ConfigError(
+                f"close_timeout_seconds is {self.close_timeout_seconds!r}",
+                fix="use a number of seconds",
+            )
 
     def _check_faults(self) -> None:
         for option, choices in (

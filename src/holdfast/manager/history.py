@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,7 @@ class MetricsHistory:
 
     def __init__(self, run: RunStorage) -> None:
         self._run = run
+        self._flushing = threading.Lock()
         self._pending: deque[bytes] = deque()
         self._last: dict[str, Any] | None = None
         self.records: list[dict[str, Any]] = []
@@ -83,9 +85,10 @@ class MetricsHistory:
 
     def flush(self) -> None:
         """Append what waits to the history file, durably. Raises SaveError; the rest waits."""
-        while self._pending:
-            self._run.append_line(HISTORY_FILE, self._pending[0])
-            self._pending.popleft()
+        with self._flushing:
+            while self._pending:
+                self._run.append_line(HISTORY_FILE, self._pending[0])
+                self._pending.popleft()
 
 
 def _same(first: Mapping[str, object], second: Mapping[str, object]) -> bool:

@@ -191,7 +191,9 @@ class Interruptions:
         decision = context.decisions.ask(moment, only_if_asked=True)
         if not decision.save:
             return None
-        return saving.save(position, reason or decision.reason, moment, rng=self._rng, quiet=quiet)
+        return saving.save(
+            position, reason or decision.reason, moment, rng=self._rng, quiet=quiet, at_once=True
+        )
 
     def _on_signal(self) -> None:
         if self._at_rest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 import weakref
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -18,8 +19,10 @@ from typing_extensions import Self
 
 from holdfast.clock import Clock
 from holdfast.engine.catalog import Entry, read_catalog
-from holdfast.errors import ConfigError
+from holdfast.engine.ledger import SaveStats
+from holdfast.errors import ConfigError, HoldfastWarning
 from holdfast.manager import finding, late
+from holdfast.manager.background import Callbacks, OnCommit, OnFailure
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.finding import Reference
 from holdfast.manager.parts import assemble
@@ -40,7 +43,8 @@ class CheckpointManager:
     model, optimizer, scheduler, scaler: the live objects; None for what the run lacks.
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
     triggers: when `maybe_save` saves. retention: what rotation keeps; by default what `config`
-    says. clock: the time, for tests.
+    says. clock: the time, for tests. on_commit, on_failure: called with the checkpoint's folder and
+    its record, or the error, after each save, on the thread that wrote it.
 
     One process at a time writes a run folder, from its first save until `close`; any number may
     read it. As a context manager it closes itself, and with `save_on_exception` or `AtExit` among
@@ -59,13 +63,17 @@ class CheckpointManager:
         triggers: Trigger | None = None,
         retention: Retention | None = None,
         clock: Clock | None = None,
+        on_commit: OnCommit | None = None,
+        on_failure: OnFailure | None = None,
     ) -> None:
         self.config = config
         self.objects = LiveObjects(
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
         run = LocalRun(config.checkpoint_dir)
-        self._parts = assemble(run, config, self.objects, triggers, retention, clock)
+        self._parts = assemble(
+            run, config, self.objects, triggers, retention, clock, Callbacks(on_commit, on_failure)
+        )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
 
@@ -101,11 +109,15 @@ class CheckpointManager:
     ) -> Path | None:
         """Save a checkpoint; it is durable when this returns, and rotation has been carried out.
 
+        With `async_save` it returns as soon as the state is copied (with `async_overlap`, even
+        before what only optimizer steps change is): the folder returned appears when the save
+        commits, `wait` waits for that, and what goes wrong is raised by the next call.
+
         epoch, step: where training stands; step counts optimizer steps since the run began.
         metrics: numbers by name; the tracked ones decide what is best. model_config: plain values,
         a dataclass or a namespace. extra_state: any plain values and tensors.
         Returns the checkpoint's folder; None if `save_best_only` is set and this is not the best,
-        or if the save failed and `on_save_error` is "warn".
+        if the save failed and `on_save_error` is "warn", or if it was skipped (`when_busy`).
         The same epoch and step with the same content is the same checkpoint; with other content it
         is a further one, whose name ends in _2, and counts as the newer.
         Raises ConfigError, UnsavableError, NoSpaceError, SaveError, or LockedError if another
@@ -182,8 +194,10 @@ class CheckpointManager:
 
         Raises LockedError if another process writes the run.
         """
+        self.wait()
         self._context.writer.ensure()
-        self._parts.rotation.prune()
+        for text in self._parts.rotation.prune():
+            warnings.warn(text, HoldfastWarning, stacklevel=2)
 
     def plan_prune(self) -> PruneReport:
         """What `prune` would do now: every checkpoint with the rule that keeps or gives it up."""
@@ -268,6 +282,7 @@ class CheckpointManager:
         Raises CheckpointNotFoundError, DamagedError, FormatError, MismatchError or ConfigError, and
         no live object has changed then; InterruptedLoadError says that some have.
         """
+        self.wait()
         wanted = Wanted(
             load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
         )
@@ -279,6 +294,7 @@ class CheckpointManager:
 
         Raises CheckpointNotFoundError if no checkpoint has a finite value of it.
         """
+        self.wait()
         return self.load(finding.require_best(self._context, kwargs.pop("metric", None)), **kwargs)
 
     def resume(
@@ -300,6 +316,7 @@ class CheckpointManager:
         Raises NothingToResumeError if no checkpoint is usable, and MismatchError or
         NewerFormatError if the newest sound one cannot be taken.
         """
+        self.wait()
         report = self._parts.restoring.resume(strict=strict, verify=verify, allow_fresh=allow_fresh)
         if verbose:
             report.print()
@@ -307,13 +324,31 @@ class CheckpointManager:
 
     # Ending
 
-    def wait(self) -> None:
-        """Wait for pending saves: returns at once, since every save is durable on return."""
+    @property
+    def pending(self) -> tuple[Path, ...]:
+        """Folders of checkpoints that were saved and are not committed yet, oldest first."""
+        return self._parts.saving.saves.pending
+
+    @property
+    def stats(self) -> SaveStats:
+        """What the saves of this session cost; prints as one sentence."""
+        return self._parts.saving.saves.stats
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until every save so far is committed and rotation carried out.
+
+        timeout: seconds, None for no limit. Raises WaitTimeoutError after that, and what made a
+        save fail in the background since the last call.
+        """
+        self._parts.saving.wait(timeout)
 
     def close(self) -> None:
-        """Finish: save if `AtExit` asks for it, restore signal handlers, let others write.
+        """Finish: save if `AtExit` asks for it, wait for pending saves, let others write.
 
-        Says in the log how many saves failed, if any did. The manager can still read afterwards.
+        Restores signal handlers, and says in the log what the saves cost and how many failed, if
+        any did. The manager can still read afterwards. Raises what made a save fail in the
+        background since the last call, and WaitTimeoutError if one is not done within
+        `close_timeout_seconds`.
         """
         self._close(None)
 
@@ -329,15 +364,20 @@ class CheckpointManager:
         self._close(error)
 
     def _close(self, error: BaseException | None) -> None:
+        saving = self._parts.saving
         try:
-            self.wait()
             self._parts.interruptions.finish(error)
+            saving.saves.close()
             if self._context.writer.holds_lock:
-                self._parts.saving.flush_history()
+                saving.flush_history()
         finally:
             self._parts.interruptions.release()
-            self._context.writer.release()
-            self._parts.saving.failures.report()
+            if not self.pending:
+                self._context.writer.release()
+            saving.failures.report()
+        saving.report()
+        saving.surface()
 
     def _find(self, checkpoint: Reference) -> Entry:
+        self.wait()
         return finding.find(self._context.run, Path(self.config.checkpoint_dir), checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.clock import Clock, SystemClock
+from holdfast.manager.background import Callbacks
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.context import Context
 from holdfast.manager.decisions import Decisions
@@ -40,6 +41,7 @@ def assemble(
     triggers: Trigger | None,
     retention: Retention | None,
     clock: Clock | None,
+    callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
 ) -> Parts:
     """Build the parts of one manager; nothing is touched yet."""
     deciding = config.tracked[0]
@@ -57,7 +59,7 @@ def assemble(
     )
     interruptions = Interruptions(context)
     rotation = Rotation(context)
-    saving = Saving(context, rotation, interruptions.seconds_left)
+    saving = Saving(context, rotation, interruptions.seconds_left, callbacks)
     interruptions.attach(saving)
     stepping = Stepping(context, saving, interruptions)
     return Parts(

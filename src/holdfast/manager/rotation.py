@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from holdfast.engine.catalog import Catalog, read_catalog
 from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
 from holdfast.engine.save import SaveRequest
-from holdfast.errors import HoldfastWarning
 from holdfast.manager.context import Context
 from holdfast.policy import KeepAnyOf, KeepAtMostBytes, PrunePlan, best, plan_prune
 from holdfast.values import CheckpointInfo
@@ -59,20 +57,21 @@ class Rotation:
         delete = {name: why for identity, why in plan.delete.items() for name in names[identity]}
         return PruneReport(unreadable | keep, delete, plan.warnings)
 
-    def prune(self) -> None:
+    def prune(self) -> list[str]:
         """Delete what the rule gives up and refresh the pointers.
 
-        What fails stays, with a warning; what is being read stays until it is not.
+        What fails stays; what is being read stays until it is not. Returns what to warn the user
+        of, each sentence once.
         """
         catalog = read_catalog(self._context.run)
         plan = self._plan(catalog)
         pruned = carry_out(self._context.run, plan, catalog)
-        for text in plan.warnings if self._matters(plan) else ():
-            self._warn_once(text)
+        texts = list(plan.warnings) if self._matters(plan) else []
         for name, problem in pruned.failed.items():
-            self._warn_once(f"{name} could not be deleted and stays: {problem}")
+            texts.append(f"{name} could not be deleted and stays: {problem}")
         left = [info for info in catalog.infos if info.name not in pruned.removed]
         refresh_pointers(self._context.run, left, self._context.config.tracked)
+        return [text for text in texts if self._is_new(text)]
 
     def make_room(self, request: SaveRequest) -> bool:
         """Delete already now what the rule would give up after this save; whether any went.
@@ -141,9 +140,9 @@ class Rotation:
         capped = any(isinstance(part, KeepAtMostBytes) for part in parts)
         return capped or bool(plan.delete) or len(plan.keep) > _MANY
 
-    def _warn_once(self, text: str) -> None:
+    def _is_new(self, text: str) -> bool:
         # Figures behind the first clause change from save to save; the remark is the same.
         remark = re.split("[:;]", text)[0]
-        if remark not in self._warned:
-            self._warned.add(remark)
-            warnings.warn(text, HoldfastWarning, stacklevel=7)
+        fresh = remark not in self._warned
+        self._warned.add(remark)
+        return fresh

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.progress import Progress
 from holdfast.engine.provenance import gather_provenance
+from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.save import SaveReceipt, SaveRequest
 from holdfast.errors import HoldfastWarning, SaveError
+from holdfast.jsontext import Json
 from holdfast.manager.attempts import Attempts
+from holdfast.manager.background import Callbacks, Saves
 from holdfast.manager.context import Context
 from holdfast.manager.decisions import to_store
 from holdfast.manager.failures import Failures
@@ -21,8 +27,9 @@ from holdfast.manager.rotation import Rotation
 from holdfast.policy import Moment, best
 from holdfast.session import capture_session, json_config, plain_config
 from holdfast.state import ComponentState
-from holdfast.values import SaveReason
+from holdfast.values import CheckpointInfo, SaveReason
 
+_LOG = logging.getLogger("holdfast")
 _FLUSH_SECONDS = 1.0
 
 
@@ -44,10 +51,17 @@ class Position:
 
 
 class Saving:
-    """Saves of one manager, one after another; `busy` while one is under way."""
+    """Saves of one manager, one after another; `busy` while one is prepared or carried out here.
+
+    callbacks: the user's `on_commit` and `on_failure`.
+    """
 
     def __init__(
-        self, context: Context, rotation: Rotation, seconds_left: Callable[[], float | None]
+        self,
+        context: Context,
+        rotation: Rotation,
+        seconds_left: Callable[[], float | None],
+        callbacks: Callbacks,
     ) -> None:
         self._context, self._rotation = context, rotation
         self._attempts = Attempts(
@@ -57,6 +71,16 @@ class Saving:
             seconds_left=seconds_left,
         )
         self.failures = Failures(context.run.place)
+        self.saves = Saves(
+            context.config,
+            context.run,
+            commit=self._commit,
+            after=self._after,
+            failed=self._failed,
+            callbacks=callbacks,
+        )
+        self._moments: dict[str, Moment] = {}
+        self._failed_moments: deque[Moment] = deque()
         self.busy = False
         self._flushed = context.clock.monotonic()
 
@@ -68,23 +92,36 @@ class Saving:
         *,
         rng: ComponentState | None = None,
         quiet: bool = False,
+        at_once: bool = False,
     ) -> Path | None:
-        """Save, then rotate. None if it failed and the configuration says to go on.
+        """Save, then rotate: here and now, or in the background if the configuration says so.
 
         rng: random states captured earlier, in place of the present ones. quiet: draw no progress.
-        Raises LockedError, UnsavableError, and SaveError if the configuration says so.
+        at_once: here and now in any case, after what is pending. Returns None if the save failed
+        and the configuration says to go on, or was skipped because too many are pending.
+        Raises LockedError, UnsavableError, and SaveError if the configuration says so; so it does
+        if an earlier save failed in the background.
         """
         context = self._context
+        began = monotonic()
+        if at_once:
+            self.saves.drain()
+        else:
+            self.surface()
         self.busy = True
         try:
             context.writer.ensure()
-            receipt = self._commit(position, reason, moment, rng, quiet)
+            if not at_once and not self.saves.admit(position.step):
+                return None
+            request = self._request(position, reason, moment, rng)
+            if context.config.async_save and not at_once:
+                self._moments[request.id] = moment
+                name = self.saves.later(request, context.objects, began)
+            else:
+                name = self.saves.now(request, began, quiet=quiet)
             context.decisions.saved(moment)
-            self.failures.note_success(position.step)
-            self._rotate()
-            self.flush_history()
         except (SaveError, OSError) as error:
-            failure = error if isinstance(error, SaveError) else _as_save_error(error)
+            failure = error if isinstance(error, SaveError) else self._as_save_error(error)
             context.decisions.failed(moment)
             if context.config.on_save_error == "raise":
                 raise failure from (error.__cause__ if failure is error else error)
@@ -93,36 +130,45 @@ class Saving:
             return None
         finally:
             self.busy = False
-        return context.path(receipt.name)
+        return context.path(name)
 
-    def _rotate(self) -> None:
-        """Prune. The checkpoint is committed: a disk that fails now is no failure of the save."""
-        try:
-            self._rotation.prune()
-        except (SaveError, OSError) as error:
-            warnings.warn(
-                f"Old checkpoints could not be looked through and all stay: {error}",
-                HoldfastWarning,
-                stacklevel=5,
-            )
+    def surface(self) -> None:
+        """Warn and raise what came of saves in the background since the last call."""
+        while self._failed_moments:
+            self._context.decisions.failed(self._failed_moments.popleft())
+        self.saves.surface()
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait for what is pending, then `surface`. Raises WaitTimeoutError too."""
+        self.saves.drain(timeout)
+        self.surface()
+
+    def report(self) -> None:
+        """Say once, in the log, what the saves of this session cost."""
+        if self.saves.stats.saves:
+            _LOG.info("%s: %s", self._context.run.place, self.saves.stats)
 
     def note_without_saving(self) -> None:
         """Write the history's lines if some time has passed and this process is the writer."""
         now = self._context.clock.monotonic()
+        if self.saves.pending:
+            # The save that is under way will write them, and its writes would hold up a flush.
+            return
         if self._context.writer.holds_lock and now - self._flushed >= _FLUSH_SECONDS:
             self._flushed = now
             self.flush_history()
 
     def flush_history(self) -> None:
         """Write the history's lines. They are told of and kept waiting if that fails."""
+        for text in self._flush():
+            warnings.warn(text, HoldfastWarning, stacklevel=5)
+
+    def _flush(self) -> list[str]:
         try:
             self._context.history.flush()
         except SaveError as error:
-            warnings.warn(
-                f"The history could not be written and waits for the next save: {error}",
-                HoldfastWarning,
-                stacklevel=5,
-            )
+            return [f"The history could not be written and waits for the next save: {error}"]
+        return []
 
     def beats_the_best(self, position: Position) -> bool:
         """Whether the deciding metric is better than in every checkpoint there is."""
@@ -136,20 +182,55 @@ class Saving:
                 stacklevel=4,
             )
             return False
-        winner = best(read_catalog(self._context.run).infos, deciding.name, deciding.mode)
+        winner = best(self._infos(), deciding.name, deciding.mode)
         return deciding.improves(value, None if winner is None else winner.metrics[deciding.name])
 
     def _commit(
         self,
-        position: Position,
-        reason: SaveReason,
-        moment: Moment,
-        rng: ComponentState | None,
+        request: SaveRequest,
+        *,
         quiet: bool,
+        earlier: EarlierFiles | None,
+        proof: Callable[[], None] | None,
+        cost: Callable[[int, int, float], Mapping[str, Json]],
     ) -> SaveReceipt:
-        request = self._request(position, reason, moment, rng)
         with Progress("saving", enabled=self._context.config.progress and not quiet) as progress:
-            return self._attempts.commit(self._context.run, request, progress)
+            return self._attempts.commit(
+                self._context.run,
+                request,
+                progress=progress,
+                earlier=earlier,
+                proof=proof,
+                cost=cost,
+            )
+
+    def _after(self, receipt: SaveReceipt) -> list[str]:
+        """What follows a commit, on the thread that committed; returns what to warn of."""
+        self._moments.pop(receipt.manifest.id, None)
+        self.failures.note_success(receipt.manifest.global_step)
+        return [*self._rotate(), *self._flush()]
+
+    def _rotate(self) -> list[str]:
+        """Prune. The checkpoint is committed: a disk that fails now is no failure of the save."""
+        try:
+            return self._rotation.prune()
+        except (SaveError, OSError) as error:
+            return [f"Old checkpoints could not be looked through and all stay: {error}"]
+
+    def _failed(self, request: SaveRequest, error: BaseException) -> str | None:
+        """A save failed in the background; returns what to warn of, None if it is to be raised."""
+        moment = self._moments.pop(request.id, None)
+        if moment is not None:
+            self._failed_moments.append(moment)
+        if not isinstance(error, SaveError):
+            return None
+        text = self.failures.note(request.global_step, error)
+        return None if self._context.config.on_save_error == "raise" else text
+
+    def _infos(self) -> list[CheckpointInfo]:
+        """Every checkpoint, committed or pending, oldest first."""
+        infos = [*read_catalog(self._context.run).infos, *self.saves.pending_infos]
+        return sorted(infos, key=lambda info: info.order)
 
     def _request(
         self,
@@ -159,7 +240,10 @@ class Saving:
         rng: ComponentState | None,
     ) -> SaveRequest:
         context, config = self._context, self._context.config
-        branch, sequence = self._place()
+        infos = self._infos()
+        parents = context.timeline.parents()
+        self.saves.consider([i.name for i in infos[-1:]] + [parent.name for parent in parents])
+        branch, sequence = self._place(infos)
         model_config = plain_config(position.model_config)
         run_state = {
             "epoch": position.epoch,
@@ -188,14 +272,14 @@ class Saving:
             metrics=position.numbers,
             directions=config.directions,
             config=json_config(model_config),
-            parents=context.timeline.parents(),
+            parents=parents,
             provenance=gather_provenance() if config.provenance else {},
+            split_bytes=config.split_frozen_bytes if config.link_unchanged else None,
         )
 
-    def _place(self) -> tuple[int, int]:
+    def _place(self, infos: Sequence[CheckpointInfo]) -> tuple[int, int]:
         """Branch and sequence of the next commit."""
         context = self._context
-        infos = read_catalog(context.run).infos
         if context.timeline.starts_beside_others(infos):
             warnings.warn(
                 f"{context.run.place} already holds {len(infos)} checkpoints, up to step "
@@ -206,7 +290,10 @@ class Saving:
             )
         return context.timeline.place(infos)
 
-
-def _as_save_error(error: OSError) -> SaveError:
-    """Of what the run's folder itself refuses, such as being listed."""
-    return SaveError(f"The run folder cannot be used: {error.strerror or error}")
+    def _as_save_error(self, error: OSError) -> SaveError:
+        """Of what the run's folder itself refuses, such as being listed."""
+        return SaveError(
+            f"The run folder cannot be used: {error.strerror or error}. Earlier checkpoints stand",
+            where=self._context.run.place,
+            fix="see to the disk or its permissions, then save again",
+        )

@@ -19,11 +19,13 @@ class Timeline:
 
     parent: Parent | None = None
     branch: int | None = None
+    _parents_branch: int | None = None
 
     def went_back_to(self, info: CheckpointInfo) -> None:
         """The session's state is now that of this checkpoint."""
         self.parent = Parent("resumed_from", info.id, info.name, info.global_step)
         self.branch = None
+        self._parents_branch = info.branch
 
     def place(self, history: Sequence[CheckpointInfo]) -> tuple[int, int]:
         """Branch and sequence of the next commit; `history` ascends from oldest to newest."""
@@ -37,11 +39,14 @@ class Timeline:
         return self.branch is None and self.parent is None and bool(history)
 
     def _first_branch(self, history: Sequence[CheckpointInfo]) -> int:
-        if not history:
-            return 0
-        newest = history[-1]
-        continues = self.parent is not None and self.parent.id == newest.id
-        return newest.branch if continues else newest.branch + 1
+        newest = history[-1] if history else None
+        if newest is not None and self.parent is not None and self.parent.id == newest.id:
+            return newest.branch
+        # What was restored counts even where it cannot be read just now: a branch that began below
+        # it would be older than it, and the next rotation could delete what was saved last.
+        known = [info.branch for info in history]
+        known += [] if self._parents_branch is None else [self._parents_branch]
+        return max(known, default=-1) + 1
 
     def parents(self) -> tuple[Parent, ...]:
         """The parents to record in the next commit."""

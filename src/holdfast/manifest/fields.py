@@ -27,7 +27,7 @@ _KNOWN = frozenset(
     {
         *("format", "version", "id", "epoch", "global_step", "branch", "sequence", "time"),
         *("reason", "metrics", "directions", "components", "files", "counts", "world"),
-        *("parents", "provenance", "pinned"),
+        *("parents", "provenance", "pinned", "cost"),
     }
 )
 
@@ -47,8 +47,7 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
         "metrics": {name: metric_out(value) for name, value in manifest.metrics.items()},
         "directions": dict(manifest.directions),
         "components": {
-            name: {"kind": c.kind, "file": c.file, "tensors": c.tensors, "bytes": c.bytes}
-            for name, c in manifest.components.items()
+            name: _component_out(component) for name, component in manifest.components.items()
         },
         "files": {
             name: {"bytes": f.bytes, "digest": f.digest, "tensors": f.tensors}
@@ -63,6 +62,8 @@ def manifest_to_fields(manifest: Manifest) -> dict[str, Json]:
         "provenance": dict(manifest.provenance),
         "pinned": manifest.pinned,
     }
+    if manifest.cost:
+        fields["cost"] = dict(manifest.cost)
     return fields | dict(manifest.extra)
 
 
@@ -102,6 +103,7 @@ def manifest_from_fields(fields: Mapping[str, Any], *, where: str) -> Manifest:
         world=top.take("world", dict),
         provenance=top.take("provenance", dict),
         pinned=None if fields.get("pinned") is None else top.take("pinned", str),
+        cost=top.take("cost", dict) if "cost" in fields else {},
         extra={name: value for name, value in fields.items() if name not in _KNOWN},
     )
 
@@ -172,6 +174,16 @@ class _Fields:
         ]
 
 
+def _component_out(component: ComponentRecord) -> dict[str, Json]:
+    fields: dict[str, Json] = {
+        "kind": component.kind,
+        "file": component.file,
+        "tensors": component.tensors,
+        "bytes": component.bytes,
+    }
+    return fields | ({"more_files": list(component.more_files)} if component.more_files else {})
+
+
 def _agree(what: str, said: int, found: int, where: str) -> None:
     if said != found:
         raise FormatError(f"The manifest counts {said} {what} but lists {found}", where=where)
@@ -198,11 +210,17 @@ def _component(fields: _Fields, files: Mapping[str, FileRecord]) -> ComponentRec
     file = None if fields.values.get("file") is None else fields.take("file", str)
     if file is not None and file not in files:
         raise fields.wrong("file", "one of the files listed")
+    more = fields.values.get("more_files", [])
+    if not isinstance(more, list) or any(
+        not isinstance(other, str) or other not in files for other in more
+    ):
+        raise fields.wrong("more_files", "a list of files listed")
     return ComponentRecord(
         kind=fields.one_of("kind", _KINDS),
         file=file,
         tensors=fields.count("tensors"),
         bytes=fields.count("bytes"),
+        more_files=tuple(more),
     )
 
 

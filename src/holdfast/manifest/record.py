@@ -28,13 +28,15 @@ class FileRecord:
 class ComponentRecord:
     """One saved object: "module", "optimizer" or "object"; its tensor file, if it has tensors.
 
-    tensors and bytes count what is stored, each tied tensor once.
+    more_files: further tensor files, where it is divided over several. tensors and bytes count what
+    is stored, each tied tensor once.
     """
 
     kind: str
     file: str | None
     tensors: int
     bytes: int
+    more_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Manifest:
     Fields are described in docs/format.md. metrics: finite or not, as Python floats.
     directions: "min" or "max" for each metric that was tracked at save time.
     pinned: the reason given when it was pinned, None when it is not.
+    cost: what the save cost, for people; empty if it was not measured.
     extra: keys this version does not know, kept as they were.
     """
 
@@ -62,6 +65,7 @@ class Manifest:
     world: Mapping[str, Json] = field(default_factory=_nothing)
     provenance: Mapping[str, Json] = field(default_factory=_nothing)
     pinned: str | None = None
+    cost: Mapping[str, Json] = field(default_factory=_nothing)
     extra: Mapping[str, Json] = field(default_factory=_nothing)
 
     @property

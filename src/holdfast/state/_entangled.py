@@ -7,36 +7,39 @@ saved values agree wherever the live ones share an element.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from holdfast.errors import MismatchError
-from holdfast.state._regions import Region, region
+from holdfast.state._regions import Region
 from holdfast.state.problems import Problem
 
+# First byte, end, and whose they are.
+_Span: TypeAlias = "tuple[int, int, Region]"
 
-def entangled_names(tensors: Mapping[str, Tensor]) -> frozenset[str]:
+
+def entangled_names(tensors: Mapping[str, Tensor], regions: Mapping[str, Region]) -> frozenset[str]:
     """Names of tensors whose address range meets that of another region, or that overlap
-    themselves (dimensions of stride 0).
+    themselves (dimensions of stride 0). regions: of each, by name.
     """
-    spans: dict[Region, Tensor] = {}
     names: dict[Region, list[str]] = {}
-    for name, tensor in tensors.items():
-        key = region(tensor)
-        spans[key] = tensor
-        names.setdefault(key, []).append(name)
-    ordered = sorted(spans, key=lambda key: (str(spans[key].device), spans[key].data_ptr()))
-    found = {key for key in ordered if _is_expanded(spans[key])}
-    widest: Region | None = None
-    for key in ordered:
-        tensor = spans[key]
-        if widest is not None and tensor.device == spans[widest].device:
-            if tensor.data_ptr() < _end(spans[widest]):
-                found |= {key, widest}
-            if _end(tensor) <= _end(spans[widest]):
-                continue
-        widest = key
+    for name in tensors:
+        names.setdefault(regions[name], []).append(name)
+    spans: dict[torch.device, list[_Span]] = {}
+    for key, alike in names.items():
+        tensor = tensors[alike[0]]
+        spans.setdefault(tensor.device, []).append((tensor.data_ptr(), _end(tensor), key))
+    found = {key for key, alike in names.items() if _is_expanded(tensors[alike[0]])}
+    for here in spans.values():
+        here.sort(key=_begin)
+        widest = here[0]
+        for span in here[1:]:
+            if span[0] < widest[1]:
+                found |= {span[2], widest[2]}
+            if span[1] > widest[1]:
+                widest = span
     return frozenset(name for key in found for name in names[key])
 
 
@@ -94,7 +97,13 @@ def _same_bytes(left: Tensor, right: Tensor) -> bool:
     return torch.equal(views[0], views[1])
 
 
+def _begin(span: _Span) -> int:
+    return span[0]
+
+
 def _end(tensor: Tensor) -> int:
+    if tensor.is_contiguous():
+        return tensor.data_ptr() + tensor.nbytes
     last = sum(
         (size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
     )
@@ -102,6 +111,6 @@ def _end(tensor: Tensor) -> int:
 
 
 def _is_expanded(tensor: Tensor) -> bool:
-    return any(
+    return not tensor.is_contiguous() and any(
         stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
     )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from holdfast.state._entangled import entangled_names
-from holdfast.state._regions import region
+from holdfast.state._regions import Region, region
 from holdfast.state.names import CanonicalNames, canonical_names
 
 EXTRA_STATE = "_extra_state"
@@ -30,7 +30,8 @@ class LiveModule:
     """A module's state dict by FQN, as it is now.
 
     tensors: FQN to the state dict's tensor. extras: FQNs of what only `load_state_dict` can set.
-    raw: FQN to raw key. in_place: FQNs whose tensor is live memory that may be written directly.
+    raw: FQN to raw key. regions: FQN to the memory region of its tensor.
+    in_place: FQNs whose tensor is live memory that may be written directly.
     entangled: FQNs of live memory that other tensors share in part, so that it may not.
     own_loading: FQNs of modules that load by code of their own. after_load: whether any module
     wants to be told after a load.
@@ -40,6 +41,7 @@ class LiveModule:
     tensors: Mapping[str, Tensor]
     extras: frozenset[str]
     raw: Mapping[str, str]
+    regions: Mapping[str, Region]
     in_place: frozenset[str]
     entangled: frozenset[str]
     own_loading: frozenset[str]
@@ -67,10 +69,11 @@ def inspect_module(module: nn.Module) -> LiveModule:
         if isinstance(value, Tensor) and not is_extra(names[raw])
     }
     writable = {region(tensor) for tensor in _registered(module)}
+    regions = {fqn: region(tensor) for fqn, tensor in tensors.items()}
     registered = {
         fqn: tensor
         for fqn, tensor in tensors.items()
-        if not is_lazy(tensor) and (region(tensor) in writable or tensor.numel() == 0)
+        if not is_lazy(tensor) and (regions[fqn] in writable or tensor.numel() == 0)
     }
     by_itself = {
         fqn: tensor
@@ -78,13 +81,14 @@ def inspect_module(module: nn.Module) -> LiveModule:
         if not own_loading or own_loading.isdisjoint(_parents(fqn))
     }
     entangled = entangled_names(
-        {fqn: tensor for fqn, tensor in by_itself.items() if not _without_memory(tensor)}
+        {fqn: tensor for fqn, tensor in by_itself.items() if not _without_memory(tensor)}, regions
     )
     return LiveModule(
         module=module,
         tensors=tensors,
         extras=frozenset(names.values()) - tensors.keys(),
         raw={fqn: raw for raw, fqn in names.items()},
+        regions=regions,
         in_place=frozenset(by_itself) - entangled,
         entangled=entangled,
         own_loading=own_loading,

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from holdfast.state._live_module import LiveModule, is_extra
-from holdfast.state._regions import region
 from holdfast.state.component import StoredComponent, StoredTensor
 from holdfast.state.plan import CastPolicy
 from holdfast.state.problems import Problem
@@ -50,7 +49,7 @@ def match_names(
     names = [name for name in live.tensors if only(name)]
     groups: dict[object, list[str]] = defaultdict(list)
     for name in names:
-        groups[region(live.tensors[name])].append(name)
+        groups[live.regions[name]].append(name)
     for group in groups.values():
         _match_group(match, stored, group, there)
     match.unmatched = [

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from holdfast.state._regions import region
 from holdfast.state._tree import Reference
 from holdfast.state.component import StoredTensor
 
@@ -29,7 +28,7 @@ def choose_targets(
     """
     targets: dict[str, Tensor] = {}
     # Memory that is a parameter's, or a target already, is not state that may be filled.
-    taken = {region(parameter) for parameter in parameters.values()}
+    taken = {parameter.data_ptr() for parameter in parameters.values()}
     groups = {index: group for group in saved["param_groups"] for index in group["params"]}
     for key, entry in saved["state"].items():
         if key in groups and key not in pairs:
@@ -41,7 +40,7 @@ def choose_targets(
                 device = _device(last, parameter, groups.get(key, {}), there)
                 usable = _usable(there, facts[name], device, taken)
                 targets[name] = facts[name].allocate(device) if usable is None else usable
-                taken.add(region(targets[name]))
+                taken.add(targets[name].data_ptr())
     for group, live_group in zip(saved["param_groups"], current["param_groups"], strict=True):
         # Options such as a tensor learning rate: small, and torch copies them anyway.
         for _, name, there in _references(group, live_group, None):
@@ -76,12 +75,13 @@ def _device(
 
 
 def _usable(
-    there: object, facts: StoredTensor, device: torch.device, taken: set[tuple[object, ...]]
+    there: object, facts: StoredTensor, device: torch.device, taken: set[int]
 ) -> Tensor | None:
-    """The live tensor if it may be filled in place."""
-    if not isinstance(there, Tensor) or type(there) is not Tensor or there.is_meta:
+    """The live tensor if it may be filled in place. taken: addresses of memory that may not."""
+    if type(there) is not Tensor or there.is_meta or there.layout is not torch.strided:
         return None
-    form = (tuple(there.shape), there.dtype, there.device)
-    if form != (facts.shape, facts.dtype, device) or region(there) in taken:
+    if there.dtype != facts.dtype or there.shape != facts.shape or there.device != device:
+        return None
+    if there.data_ptr() in taken and there.numel() > 0:
         return None
     return there.detach() if there.requires_grad else there

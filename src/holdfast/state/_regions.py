@@ -19,7 +19,7 @@ def region(tensor: Tensor) -> Region:
     Same storage, offset, shape, stride and dtype; conjugated and negated views differ from their
     base. Tensors without data of their own in memory have no region: each gets its own key.
     """
-    if _unsavable(tensor) is not None or tensor.numel() == 0:
+    if not has_memory(tensor):
         return ("none", id(tensor))
     return (
         tensor.device,
@@ -30,6 +30,11 @@ def region(tensor: Tensor) -> Region:
         tensor.is_conj(),
         tensor.is_neg(),
     )
+
+
+def has_memory(tensor: Tensor) -> bool:
+    """Whether the tensor is elements in dense memory, at least one."""
+    return _unsavable(tensor) is None and tensor.numel() > 0
 
 
 def check_savable(tensor: Tensor, where: str) -> None:

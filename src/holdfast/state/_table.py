@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.errors import UnsavableError
-from holdfast.state._regions import Region, check_savable, plain, region
+from holdfast.state._regions import check_savable, has_memory, plain, region
 
 
 class TensorTable:
@@ -28,21 +28,30 @@ class TensorTable:
         self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
         self._names = names or {}
-        self._stored: dict[Region, str] = {}
-        self._alive: list[Tensor] = []
+        # Kept alive: two tensors at one address are the same memory only while both exist.
+        self._given: dict[str, Tensor] = {}
+        self._at: dict[int, tuple[str, ...]] = {}
 
     def add(self, name: str, tensor: Tensor) -> str:
         """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
 
         Raises UnsavableError for tensors without dense memory of their own.
         """
-        check_savable(tensor, f"{self.component}: {name}")
-        key = region(tensor)
-        if key not in self._stored:
-            self._stored[key] = self._free_name(name)
-            self.tensors[self._stored[key]] = plain(tensor)
-            self._alive.append(tensor)
-        return self._stored[key]
+        if has_memory(tensor):
+            address = tensor.data_ptr()
+        else:
+            check_savable(tensor, f"{self.component}: {name}")
+            address = -id(tensor)
+        # Few share an address, and only those need the whole region compared.
+        others = self._at.get(address, ())
+        for other in others:
+            if region(self._given[other]) == region(tensor):
+                return other
+        stored = self._free_name(name) if name in self.tensors else name
+        self._at[address] = (*others, stored)
+        self._given[stored] = tensor
+        self.tensors[stored] = plain(tensor)
+        return stored
 
     def refer(self, value: object, path: str) -> str | None:
         """The codec's question what a leaf it does not know is called; None where not a tensor.
@@ -75,11 +84,10 @@ class TensorTable:
             ) from error
 
     def _free_name(self, name: str) -> str:
-        free, count = name, 1
-        while free in self.tensors:
+        count = 2
+        while f"{name}~{count}" in self.tensors:
             count += 1
-            free = f"{name}~{count}"
-        return free
+        return f"{name}~{count}"
 
 
 def tensors_within(value: object, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -23,7 +23,8 @@ class ComponentState:
     detached, in state-dict order, each memory region once; they are views of the live memory, so
     the caller copies or writes them before training goes on. aliases: a further state-dict name
     to the stored name whose tensor it is (tied weights); only modules have them, because trees
-    simply refer to the same stored name twice.
+    simply refer to the same stored name twice. frozen: stored names of parameters that take no
+    gradient, which are likely to be the same at the next save.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ComponentState:
     tree: Json
     tensors: Mapping[str, Tensor]
     aliases: Mapping[str, str] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.codec import Codec
-from holdfast.errors import FormatError, InterruptedLoadError
+from holdfast.errors import AverageError, FormatError, InterruptedLoadError
 from holdfast.state._entangled import prove_entangled, write_entangled
 from holdfast.state._live_module import LiveModule, inspect_module, is_extra
 from holdfast.state._match import Match, match_names
-from holdfast.state._regions import region
+from holdfast.state._regions import Region
 from holdfast.state._tree import Outline, filled, outline
 from holdfast.state.component import StoredComponent
+from holdfast.state.displaced import is_displaced
 from holdfast.state.names import CanonicalNames
 from holdfast.state.plan import CastPolicy, RestorePlan
 from holdfast.state.problems import Problem
@@ -43,11 +44,18 @@ def plan_module(
 
     Ties: a tensor saved as tied fills every live tensor of its names. A checkpoint without the
     tie fits a tied module only if digests prove the values equal.
-    Raises FormatError if the stored tree is not that of a module.
+    Raises FormatError if the stored tree is not that of a module, AverageError while an average is
+    swapped into it.
     """
     if stored.kind != "module":
         kind = Problem("kind", stored.name, "", "module", stored.kind)
         return RestorePlan(stored.name, problems=(kind,))
+    if is_displaced(module):
+        raise AverageError(
+            "An average is swapped into the model, so it cannot be loaded into just now",
+            where=stored.name,
+            fix="leave `with ema.applied():`, or call ema.restore(), before loading",
+        )
     codec = codec or torch_codec()
     wanted = only or (lambda _: True)
     tree = outline(stored, codec)
@@ -128,21 +136,23 @@ class _ModuleRestore:
         self.codec = codec
         self.exact = exact
         self.targets: dict[str, Tensor] = {}
+        self.filled_in_place: dict[str, Region] = {}
         self.passengers = [name for name in match.unmatched if live.loads_itself(name)]
 
     def allocate(self, tree: Outline) -> None:
         """Choose live memory for each stored tensor where possible, fresh memory otherwise."""
         if self.match.problems:
             return
-        there = self.stored.tensors
+        there, live = self.stored.tensors, self.live
         probes = set(self.proven_by())
         for name, source in self.match.sources.items():
-            tensor = self.live.tensors[name]
+            tensor = live.tensors[name]
             if source in self.targets:
                 continue
-            in_place = name in self.live.in_place and source not in probes
+            in_place = name in live.in_place and source not in probes
             if in_place and tensor.dtype == there[source].dtype:
                 self.targets[source] = tensor.detach()
+                self.filled_in_place[source] = live.regions[name]
             else:
                 self.targets[source] = there[source].allocate(tensor.device)
         needed = {self._source(name) for name in (*self.passengers, *self.extras)} & there.keys()
@@ -188,9 +198,8 @@ class _ModuleRestore:
         live = self.live
         write_entangled(self.stored.name, self._entangled())
         for name, source in self.match.sources.items():
-            tensor = live.tensors[name]
-            if name in live.in_place and region(tensor) != region(self.targets[source]):
-                tensor.copy_(self.targets[source])
+            if name in live.in_place and live.regions[name] != self.filled_in_place.get(source):
+                live.tensors[name].copy_(self.targets[source])
         written = live.in_place | live.entangled
         own = any(name not in written for name in self.match.sources)
         if own or self.passengers or live.after_load:

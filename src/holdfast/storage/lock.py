@@ -166,8 +166,14 @@ def _claim(fd: int, path: Path, *, locks: bool) -> None:
             "%s: took over the lock of %s, which ended without releasing it", path.parent, before
         )
     data = current_holder().to_bytes()
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, data, 0)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, data, 0)
+    except OSError:
+        # The flock is the lock, the name in it is for people: a full disk, from which only a
+        # writer can delete something, must not keep out the writer.
+        if not locks:
+            raise
 
 
 def _read(fd: int, *, tries: int = 1) -> Holder | None:
