@@ -29,9 +29,11 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -225,7 +227,7 @@ class DcpAsync(Way):
 class Holdfast(Way):
     """CheckpointManager."""
 
-    options: ClassVar[dict[str, Any]] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, training: Training, folder: Path) -> None:
         super().__init__(training, folder)
@@ -260,14 +262,14 @@ class HoldfastAsync(Holdfast):
     """async_save=True."""
 
     name = "holdfast async"
-    options: ClassVar[dict[str, Any]] = {"async_save": True}
+    options = MappingProxyType({"async_save": True})
 
 
 class HoldfastCopy(Holdfast):
     """async_save=True, async_overlap=False."""
 
     name = "holdfast async, no overlap"
-    options: ClassVar[dict[str, Any]] = {"async_save": True, "async_overlap": False}
+    options = MappingProxyType({"async_save": True, "async_overlap": False})
 
 
 WAYS: list[type[Way]] = [

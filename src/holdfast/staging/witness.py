@@ -1,7 +1,7 @@
 """What tells whether tensors changed while they were being copied.
 
 Version counters count the in-place operations that autograd sees, also under `no_grad`. They miss
-(found on torch 2.13) edits through `.data`, NumPy and DLPack views, and the kernels of fused
+(found on torch 2.13) edits through `.data` and NumPy views, and the kernels of fused
 optimizers. So beside the counters a sample of the values is kept, one element in 64 KiB and at
 least 16 of each tensor, taken on the training thread before `save` returns: if the copy shows other
 values there, somebody wrote while it was made. An edit of any run of 64 KiB cannot hide from it.
