@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -352,4 +354,27 @@ def test_a_compiled_step_is_traced_without_the_hook_and_gets_no_overlap() -> Non
         compiled()
         optimizer.zero_grad()
         snapshot.release()
+    stager.close()
+
+
+def test_a_forked_child_steps_without_waiting_for_its_parent() -> None:
+    """Its tensors are copies of its own, and no thread copies there."""
+    model = layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step(model, optimizer)
+    copier = HeldCopier()
+    stager = proven(copier)
+    snapshot = take(stager, model, optimizer)
+    assert snapshot.overlapped
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        optimizer.step()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    copier.go.set()
+    snapshot.finish()
+    snapshot.prove()
+    snapshot.release()
     stager.close()

@@ -67,9 +67,9 @@ class EarlierFiles:
         if self._last is not None:
             yield self._last
         for name, known in list(self._others.items()):
-            entries = self._read(name) if known is None else known
-            self._others[name] = entries
             if self._last is None or name != self._last[0]:
+                entries = self._read(name) if known is None else known
+                self._others[name] = entries
                 yield name, entries
 
     def _read(self, name: str) -> Mapping[str, TensorFileEntry]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ class StepGate:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._process = os.getpid()
         self._watched: list[Watched] = []
         self._handle: RemovableHandle | None = None
 
@@ -53,6 +55,9 @@ class StepGate:
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         # Tracing would freeze today's answer into the compiled step; it must not call the hook.
         if not self._watched or torch.compiler.is_compiling():
+            return
+        if os.getpid() != self._process:
+            # A forked child has copies of the tensors, and not the threads that it would wait for.
             return
         with self._lock:
             watched, self._watched = self._watched, []

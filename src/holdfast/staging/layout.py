@@ -7,7 +7,7 @@ with gaps or overlaps becomes a row-major twin.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,19 +16,13 @@ from torch import Tensor
 _BYTES = torch.uint8
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What decides how a tensor is staged; equal shapes can use the same twin."""
+Shape: TypeAlias = "tuple[torch.dtype, torch.Size, tuple[int, ...], torch.device]"
+"""What decides how a tensor is staged; equal shapes can use the same twin."""
 
-    dtype: torch.dtype
-    shape: torch.Size
-    stride: tuple[int, ...]
-    device: torch.device
 
-    @classmethod
-    def of(cls, tensor: Tensor) -> Shape:
-        """The shape of a live tensor."""
-        return cls(tensor.dtype, tensor.shape, tensor.stride(), tensor.device)
+def shape_of(tensor: Tensor) -> Shape:
+    """The shape of a live tensor."""
+    return (tensor.dtype, tensor.shape, tensor.stride(), tensor.device)
 
 
 def twin_in(memory: Tensor, tensor: Tensor, *, dense: bool) -> Tensor:

@@ -137,9 +137,9 @@ def step_only_memory(optimizers: Iterable[Optimizer], modules: Iterable[nn.Modul
 def _overlaps(tensor: Tensor) -> bool:
     """Whether a plain tensor large enough to be worth it, whose writes are counted."""
     return (
-        type(tensor) in (Tensor, nn.Parameter)
+        tensor.nbytes >= LATE_MIN_BYTES
+        and type(tensor) in (Tensor, nn.Parameter)
         and tensor.layout is torch.strided
-        and not tensor.is_inference()
         and (tensor.is_cpu or tensor.is_cuda)
-        and tensor.nbytes >= LATE_MIN_BYTES
+        and not tensor.is_inference()
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from holdfast.staging.copying import Copier, CudaCopies, Pair, copy_batch
 from holdfast.staging.gate import StepGate
-from holdfast.staging.layout import Shape, is_dense, twin_in
+from holdfast.staging.layout import Shape, is_dense, shape_of, twin_in
 from holdfast.staging.overlap import LATE_MIN_BYTES, Overlap
 from holdfast.staging.slabs import Arena
 from holdfast.staging.snapshot import Late, Snapshot
@@ -169,7 +169,7 @@ class _Room:
         self._twins: list[Tensor] = []
 
     def twins(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        shapes = [Shape.of(tensor) for tensor in tensors]
+        shapes = [shape_of(tensor) for tensor in tensors]
         if shapes != self._shapes:
             self._twins = []
             pinned = any(tensor.is_cuda for tensor in tensors)
