@@ -13,7 +13,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _SMALL = ["--size", "256", "--repeats", "3"]
-QUICK = {"save_local": _SMALL, "load_local": _SMALL}
+QUICK = {
+    "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
+    "save_local": _SMALL,
+    "load_local": _SMALL,
+}
 
 
 def main() -> int:
