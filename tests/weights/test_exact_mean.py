@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -42,8 +43,15 @@ def bits_of(dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
     integer = torch.int32 if dtype.itemsize == 4 else torch.int16
     edge = 2 ** (8 * dtype.itemsize - 1)
     numbers = st.lists(st.integers(-edge, edge - 1), min_size=4, max_size=4)
-    tensors = numbers.map(lambda n: torch.tensor(n, dtype=integer).view(dtype))
-    return tensors.filter(lambda t: bool(torch.isfinite(t).all()))
+    mantissa = round(-math.log2(torch.finfo(dtype).eps))
+
+    def finite(drawn: list[int]) -> Tensor:
+        """The values; an exponent of all ones loses its last, which makes it finite."""
+        bits = torch.tensor(drawn, dtype=integer)
+        special = ~torch.isfinite(bits.view(dtype))
+        return torch.where(special, bits ^ (1 << mantissa), bits).view(dtype)
+
+    return numbers.map(finite)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
