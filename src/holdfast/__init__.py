@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.data import ResumableLoader, ResumableSampler, resumable
+    from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
+    from holdfast.ema import EMAModel
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.policy import (
         AtExit,
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
         KeepAll,
         KeepAtMostBytes,
         KeepBest,
+        KeepEMASnapshots,
         KeepEverySeconds,
         KeepEverySteps,
         KeepLast,
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
         WhenBelow,
         WhenImproves,
     )
+    from holdfast.posthoc import sweep_ema
+    from holdfast.selection import ModelSelector, average, greedy_soup, uniform_soup
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -43,14 +48,18 @@ _HOMES = {
     "AtSteps": "holdfast.policy",
     "CheckpointConfig": "holdfast.manager",
     "CheckpointManager": "holdfast.manager",
+    "ConstantDecay": "holdfast.decay",
+    "EMAModel": "holdfast.ema",
     "EarlyStopper": "holdfast.policy",
     "EarlyStopping": "holdfast.policy",
     "EveryEpochs": "holdfast.policy",
     "EverySeconds": "holdfast.policy",
     "EverySteps": "holdfast.policy",
+    "HalfLife": "holdfast.decay",
     "KeepAll": "holdfast.policy",
     "KeepAtMostBytes": "holdfast.policy",
     "KeepBest": "holdfast.policy",
+    "KeepEMASnapshots": "holdfast.policy",
     "KeepEverySeconds": "holdfast.policy",
     "KeepEverySteps": "holdfast.policy",
     "KeepLast": "holdfast.policy",
@@ -58,16 +67,22 @@ _HOMES = {
     "KeepUnscored": "holdfast.policy",
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
+    "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
+    "PowerFunction": "holdfast.decay",
     "ResumableLoader": "holdfast.data",
     "ResumableSampler": "holdfast.data",
     "ResumeReport": "holdfast.session",
     "WhenAbove": "holdfast.policy",
     "WhenBelow": "holdfast.policy",
     "WhenImproves": "holdfast.policy",
+    "average": "holdfast.selection",
+    "greedy_soup": "holdfast.selection",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
+    "sweep_ema": "holdfast.posthoc",
+    "uniform_soup": "holdfast.selection",
 }
 
 __all__ = [
@@ -75,14 +90,18 @@ __all__ = [
     "AtSteps",
     "CheckpointConfig",
     "CheckpointManager",
+    "ConstantDecay",
+    "EMAModel",
     "EarlyStopper",
     "EarlyStopping",
     "EveryEpochs",
     "EverySeconds",
     "EverySteps",
+    "HalfLife",
     "KeepAll",
     "KeepAtMostBytes",
     "KeepBest",
+    "KeepEMASnapshots",
     "KeepEverySeconds",
     "KeepEverySteps",
     "KeepLast",
@@ -90,16 +109,22 @@ __all__ = [
     "KeepUnscored",
     "KeepWithin",
     "Measurement",
+    "ModelSelector",
     "OnRequest",
     "Plateau",
+    "PowerFunction",
     "ResumableLoader",
     "ResumableSampler",
     "ResumeReport",
     "WhenAbove",
     "WhenBelow",
     "WhenImproves",
+    "average",
+    "greedy_soup",
     "resumable",
     "resume_training",
+    "sweep_ema",
+    "uniform_soup",
 ]
 
 

@@ -16,7 +16,8 @@
     │   └── InterruptedLoadError              failed while live tensors were being written
     ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
     │   └── NothingToResumeError              no usable checkpoint in the run folder
-    └── LockedError                           another live process writes this run folder
+    ├── LockedError                           another live process writes this run folder
+    └── AverageError (RuntimeError)           an average of weights used so that it would mislead
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -145,6 +146,10 @@ class NothingToResumeError(CheckpointNotFoundError):
 
 class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
+
+
+class AverageError(HoldfastError, RuntimeError):
+    """An average of weights used in a way that would lose weights or mislead; nothing changed."""
 
 
 @contextlib.contextmanager

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import holdfast
-from holdfast import CheckpointConfig, CheckpointManager, resume_training
+from holdfast import (
+    CheckpointConfig,
+    CheckpointManager,
+    EMAModel,
+    ModelSelector,
+    resume_training,
+)
 
 
 def test_the_public_names_are_exactly_these() -> None:
@@ -20,14 +26,18 @@ def test_the_public_names_are_exactly_these() -> None:
         "AtSteps",
         "CheckpointConfig",
         "CheckpointManager",
+        "ConstantDecay",
+        "EMAModel",
         "EarlyStopper",
         "EarlyStopping",
         "EveryEpochs",
         "EverySeconds",
         "EverySteps",
+        "HalfLife",
         "KeepAll",
         "KeepAtMostBytes",
         "KeepBest",
+        "KeepEMASnapshots",
         "KeepEverySeconds",
         "KeepEverySteps",
         "KeepLast",
@@ -35,16 +45,22 @@ def test_the_public_names_are_exactly_these() -> None:
         "KeepUnscored",
         "KeepWithin",
         "Measurement",
+        "ModelSelector",
         "OnRequest",
         "Plateau",
+        "PowerFunction",
         "ResumableLoader",
         "ResumableSampler",
         "ResumeReport",
         "WhenAbove",
         "WhenBelow",
         "WhenImproves",
+        "average",
+        "greedy_soup",
         "resumable",
         "resume_training",
+        "sweep_ema",
+        "uniform_soup",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__
@@ -70,7 +86,10 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (CheckpointManager.__init__, "self config model optimizer scheduler scaler"),
         (CheckpointManager.save, "self epoch step metrics model_config extra_state"),
         (CheckpointManager.load, "self checkpoint_path load_optimizer load_rng_state"),
+        (EMAModel.__init__, "self model decay device"),
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
+        (ModelSelector.average_checkpoints, "checkpoints model"),
+        (ModelSelector.select_top_k_by_metric, "checkpoints metric_name mode k"),
     ]
     for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()

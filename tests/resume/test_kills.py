@@ -118,7 +118,7 @@ def _run_through_kills(
 def test_undisturbed_run_covers_every_kind_of_state(undisturbed: dict[str, str]) -> None:
     """The comparison is not empty: each kind of state is in it and has moved."""
     kinds = {path.split("/")[1].strip("'") for path in undisturbed if path}
-    components = {"model", "optimizer", "scheduler", "scaler", "loader", "losses", "history"}
+    components = {"model", "optimizer", "scheduler", "scaler", "loader", "losses", "history", "ema"}
     assert kinds == components | {"python", "numpy", "torch", "generator"}
     assert undisturbed["/'scheduler'/'milestones'/40"] == "2"
     assert undisturbed["/'scaler'/'scale'"] != (64.0).hex()

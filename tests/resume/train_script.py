@@ -35,7 +35,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader
+from holdfast import CheckpointConfig, CheckpointManager, EMAModel, PowerFunction, ResumableLoader
 
 EPOCHS = 6
 SAVE_EVERY_STEPS = 3
@@ -88,6 +88,10 @@ class Run:
         )
         self.scaler = torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=7)
         self.generator = np.random.default_rng(SEED)
+        self.ema = EMAModel(
+            self.model, [0.9, PowerFunction(0.1)], update_every=2, segment_means=True
+        )
+        self.ema.attach(self.optimizer)
         self.log = LossLog()
         self.loader = ResumableLoader(
             Augmented(),
@@ -108,6 +112,7 @@ class Run:
         )
         self.manager.register("loader", self.loader)
         self.manager.register("log", self.log)
+        self.manager.register("ema", self.ema)
 
     def train(self, kill: Kill) -> None:
         """Train from wherever the run folder stands to the end of the last epoch."""
@@ -165,6 +170,7 @@ class Run:
             "generator": self.generator.bit_generator.state,
             "loader": self.loader.state_dict(),
             "losses": self.log.losses,
+            "ema": self.ema.state_dict(),
             "history": self.manager.load()["metrics_history"],
         }
         return dict(leaves(state))

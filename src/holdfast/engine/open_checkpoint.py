@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.reader import check_targets, read_into
+from holdfast.engine.reader import check_targets, read_into, read_new
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import prove_tensors
@@ -79,6 +79,20 @@ class OpenCheckpoint:
         """Read stored tensors straight into the targets, hashing them on the way."""
         for file, here in self._by_file(component, targets):
             read_into(file, here, progress=self._advance)
+
+    def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
+        """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
+        wanted = list(names)
+        found: dict[str, Tensor] = {}
+        for file in self._tensor_files(self._entry(component)):
+            here = [name for name in wanted if name in file.specs]
+            found |= read_new(file, here, progress=self._advance)
+        lacking = [name for name in wanted if name not in found]
+        if lacking:
+            raise FormatError(
+                f"The component {component} holds no tensor {lacking[0]!r}", where=self.place
+            )
+        return found
 
     def close(self) -> None:
         """Release the folder."""

@@ -29,11 +29,12 @@ _DEPTH_MAX = 64
 _VALUES_MAX = 5_000_000
 
 
-def read_original(path: Path, *, numpy_values: bool = True) -> dict[str, Any]:
+def read_original(path: Path, *, numpy_values: bool = True, mapped: bool = False) -> dict[str, Any]:
     """Read a `.pt` file whose top level is a dict, on the CPU.
 
     numpy_values: also allow NumPy scalars and arrays; without, what passes here passes
-    `torch.load(weights_only=True)` anywhere.
+    `torch.load(weights_only=True)` anywhere. mapped: leave the tensors' data in the file until it
+    is looked at; the file must then not be cut short while they are in use.
     Raises CheckpointNotFoundError, DamagedError for a damaged archive and FormatError for anything
     that plain data and dense tensors do not need.
     """
@@ -43,7 +44,7 @@ def read_original(path: Path, *, numpy_values: bool = True) -> dict[str, Any]:
     _check_archive(path, where)
     try:
         with torch.serialization.safe_globals(_harmless() if numpy_values else []):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError) as error:
         raise FormatError(f"torch refuses to read it: {error}", where=where) from error
     except Exception as error:

@@ -123,9 +123,9 @@ class Saving:
         except (SaveError, OSError) as error:
             failure = error if isinstance(error, SaveError) else self._as_save_error(error)
             context.decisions.failed(moment)
-            text = self.failures.note(position.step, failure)
             if context.config.on_save_error == "raise":
                 raise failure from (error.__cause__ if failure is error else error)
+            text = self.failures.note(position.step, failure)
             warnings.warn(text, HoldfastWarning, stacklevel=4)
             return None
         finally:

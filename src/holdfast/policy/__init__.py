@@ -27,6 +27,7 @@ from holdfast.policy.retention_rules import (
     KeepWithin,
 )
 from holdfast.policy.schedule_triggers import AtSteps, EveryEpochs, EverySeconds, EverySteps
+from holdfast.policy.snapshot_retention import KeepEMASnapshots
 from holdfast.policy.trigger_state import remember_failure, remember_save
 from holdfast.policy.triggers import AllOf, AnyOf, Decision, Trigger
 
@@ -45,6 +46,7 @@ __all__ = [
     "KeepAnyOf",
     "KeepAtMostBytes",
     "KeepBest",
+    "KeepEMASnapshots",
     "KeepEverySeconds",
     "KeepEverySteps",
     "KeepLast",

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from holdfast.session.objects import MODEL, RNG, RUN, SCALER, SCHEDULER, LiveObjects
 from holdfast.state import (
     ComponentState,
+    SavesItself,
     capture_module,
     capture_object,
     capture_optimizer,
@@ -43,7 +44,9 @@ def capture_session(
         if objects.scaler is not None:
             states.append(capture_object(SCALER, objects.scaler))
     for name, value in objects.registered.items():
-        if isinstance(value, nn.Module):
+        if isinstance(value, SavesItself):
+            states.append(value.capture_component(name))
+        elif isinstance(value, nn.Module):
             states.append(capture_module(name, value))
         elif isinstance(value, Optimizer):
             states.append(capture_optimizer(name, value, names))

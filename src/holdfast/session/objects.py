@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.errors import ConfigError
-from holdfast.state import parameter_names
+from holdfast.state import SavesItself, parameter_names
 
 MODEL, OPTIMIZER, SCHEDULER, SCALER = "model", "optimizer", "scheduler", "scaler"
 RNG, RUN = "rng", "run"
@@ -57,6 +57,9 @@ class LiveObjects:
                 fix="register an object with both methods, or pass plain values as extra_state",
             )
         self.registered[name] = stateful
+        if isinstance(stateful, SavesItself):
+            for suffix, companion in stateful.companions().items():
+                self.register(f"{name}{suffix}", companion)
 
     def components(self) -> dict[str, Any]:
         """Every object that is there, by component name; random states are not among them."""

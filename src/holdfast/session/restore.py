@@ -25,6 +25,7 @@ from holdfast.session.source import CheckpointSource
 from holdfast.session.wanted import Wanted
 from holdfast.state import (
     RestorePlan,
+    SavesItself,
     StoredComponent,
     StreamLine,
     plan_module,
@@ -79,6 +80,9 @@ def restore_session(
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
+    for name, value in live.items():
+        if name not in plans and isinstance(value, SavesItself):
+            value.start_afresh()
     lines = _lines(source, objects.components(), live, plans, with_rng=wanted.random_states)
     return Restored(run_state, tuple(_with_batch_order(lines, plans, live, stand_ins)))
 
@@ -116,6 +120,8 @@ def _plan(
     only: Callable[[str], bool] | None,
     wanted: Wanted,
 ) -> RestorePlan:
+    if isinstance(value, SavesItself):
+        return value.plan_component(stored, strict=wanted.strict)
     if isinstance(value, nn.Module):
         return plan_module(stored, value, strict=wanted.strict, only=only, cast=wanted.cast)
     if isinstance(value, Optimizer):

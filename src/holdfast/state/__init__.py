@@ -8,6 +8,7 @@ A plan changes nothing until its targets are filled and `finish()` is called.
 
 from holdfast.state.capture import capture_module, capture_object, capture_optimizer
 from holdfast.state.component import ComponentState, Kind, StoredComponent, StoredTensor
+from holdfast.state.displaced import Displacement, is_displaced, note_displacement
 from holdfast.state.loose import (
     component_of_module_state,
     component_of_optimizer_state,
@@ -17,6 +18,7 @@ from holdfast.state.module_plan import plan_module
 from holdfast.state.names import canonical_name, canonical_names, parameter_names, unwrap
 from holdfast.state.object_plan import Stateful, copied, plan_object, plan_value
 from holdfast.state.optimizer_plan import plan_optimizer
+from holdfast.state.own_component import SavesItself
 from holdfast.state.plan import CastPolicy, RestorePlan, raise_problems
 from holdfast.state.problems import Problem, ProblemKind
 from holdfast.state.renames import Renames, find_renames
@@ -26,11 +28,13 @@ from holdfast.state.torch_tags import torch_codec
 __all__ = [
     "CastPolicy",
     "ComponentState",
+    "Displacement",
     "Kind",
     "Problem",
     "ProblemKind",
     "Renames",
     "RestorePlan",
+    "SavesItself",
     "Stateful",
     "StoredComponent",
     "StoredTensor",
@@ -46,6 +50,8 @@ __all__ = [
     "component_of_original_rng",
     "copied",
     "find_renames",
+    "is_displaced",
+    "note_displacement",
     "parameter_names",
     "plan_module",
     "plan_object",

@@ -14,14 +14,26 @@ from torch.optim import Optimizer
 
 from holdfast.codec import Codec
 from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
+from holdfast.state._regions import region
 from holdfast.state._table import TensorTable, tensors_within
 from holdfast.state.component import ComponentState
+from holdfast.state.displaced import training_tensors
 from holdfast.state.names import CanonicalNames, canonical_names
 from holdfast.state.torch_tags import torch_codec
 
 
-def capture_module(name: str, module: nn.Module, codec: Codec | None = None) -> ComponentState:
+def capture_module(
+    name: str,
+    module: nn.Module,
+    codec: Codec | None = None,
+    *,
+    values: Mapping[str, Tensor] | None = None,
+    further: Mapping[str, object] | None = None,
+) -> ComponentState:
     """Capture a module's state dict under its FQNs, wrappers left out.
+
+    While an average is swapped in, the training weights are captured: see `displaced`. values:
+    tensors to store instead, by FQN. further: plain values to add to the tree.
 
     Tensors are stored once per memory region, tied ones under the first name of the state dict,
     the others as aliases. What is not a tensor (`get_extra_state`) goes into the tree, with the
@@ -33,17 +45,19 @@ def capture_module(name: str, module: nn.Module, codec: Codec | None = None) -> 
     table = TensorTable(name)
     aliases: dict[str, str] = {}
     others: dict[str, object] = {}
+    training = training_tensors()
     for raw, value in state.items():
         fqn = names[raw]
+        if isinstance(value, Tensor):
+            value = (values or {}).get(fqn, training.get(region(value), value))
         if not isinstance(value, Tensor):
             others[fqn] = value
             continue
         stored = table.add(fqn, value)
         if stored != fqn:
             aliases[fqn] = stored
-    tree = (codec or torch_codec()).encode(
-        {"extra": others, "versions": _versions(module, state)}, where=name, refer=table.refer
-    )
+    whole = {"extra": others, "versions": _versions(module, state), **(further or {})}
+    tree = (codec or torch_codec()).encode(whole, where=name, refer=table.refer)
     frozen = frozenset(
         names[raw]
         for raw, parameter in module.named_parameters()

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.codec import Codec
-from holdfast.errors import FormatError, InterruptedLoadError
+from holdfast.errors import AverageError, FormatError, InterruptedLoadError
 from holdfast.state._entangled import prove_entangled, write_entangled
 from holdfast.state._live_module import LiveModule, inspect_module, is_extra
 from holdfast.state._match import Match, match_names
 from holdfast.state._regions import Region
 from holdfast.state._tree import Outline, filled, outline
 from holdfast.state.component import StoredComponent
+from holdfast.state.displaced import is_displaced
 from holdfast.state.names import CanonicalNames
 from holdfast.state.plan import CastPolicy, RestorePlan
 from holdfast.state.problems import Problem
@@ -43,11 +44,18 @@ def plan_module(
 
     Ties: a tensor saved as tied fills every live tensor of its names. A checkpoint without the
     tie fits a tied module only if digests prove the values equal.
-    Raises FormatError if the stored tree is not that of a module.
+    Raises FormatError if the stored tree is not that of a module, AverageError while an average is
+    swapped into it.
     """
     if stored.kind != "module":
         kind = Problem("kind", stored.name, "", "module", stored.kind)
         return RestorePlan(stored.name, problems=(kind,))
+    if is_displaced(module):
+        raise AverageError(
+            "An average is swapped into the model, so it cannot be loaded into just now",
+            where=stored.name,
+            fix="leave `with ema.applied():`, or call ema.restore(), before loading",
+        )
     codec = codec or torch_codec()
     wanted = only or (lambda _: True)
     tree = outline(stored, codec)

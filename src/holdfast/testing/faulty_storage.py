@@ -24,7 +24,7 @@ from typing import Literal, TypeVar
 from typing_extensions import Self
 
 from holdfast.errors import SaveError
-from holdfast.storage.protocol import Block, Opened, Progress, RunStorage, Staged
+from holdfast.storage.protocol import Block, Lock, Opened, Progress, RunStorage, Staged
 
 T = TypeVar("T")
 
@@ -178,6 +178,27 @@ class FaultyRun:
         self._counter.strike(
             f"replace {name}/{file}", lambda: self._inner.replace_bytes(name, file, data)
         )
+
+    def update_bytes(
+        self, name: str, file: str, change: Callable[[bytes], bytes], *, max_bytes: int
+    ) -> None:
+        """As `inner`."""
+        self._counter.strike(
+            f"update {name}/{file}",
+            lambda: self._inner.update_bytes(name, file, change, max_bytes=max_bytes),
+        )
+
+    def in_use(self, name: str) -> bool:
+        """As `inner`."""
+        return self._counter.strike(f"in use {name}", lambda: self._inner.in_use(name))
+
+    def lock(self) -> Lock:
+        """As `inner`; what is done with the lock is not counted."""
+        return self._counter.strike("lock", self._inner.lock)
+
+    def take(self, file: str) -> bool:
+        """As `inner`."""
+        return self._counter.strike(f"take {file}", lambda: self._inner.take(file))
 
     def append_line(self, file: str, line: bytes) -> None:
         """As `inner`; torn: half the line is appended, as a line of its own."""

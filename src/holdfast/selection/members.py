@@ -1,0 +1,286 @@
+"""The checkpoints an average is made of, opened: facts of every tensor, bytes when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from holdfast.digest import Hasher
+from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
+from holdfast.engine.original import read_original
+from holdfast.engine.verify import read_proven, tensor_damage
+from holdfast.errors import CheckpointNotFoundError, FormatError, LoadError
+from holdfast.jsontext import MAX_BYTES, Json, parse
+from holdfast.manifest import CONFIG_FILE
+from holdfast.selection.record import MemberRecord
+from holdfast.session.original import original_components
+from holdfast.state import ComponentState
+from holdfast.storage import LocalRun
+from holdfast.tensorfile import allocate, byte_view, describe
+from holdfast.values import Parent
+
+MODEL, RUN = "model", "run"
+_READ_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class TensorFacts:
+    """One stored tensor without its data. note: what safetensors cannot say of it."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    nbytes: int
+    note: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Member(Protocol):
+    """One checkpoint's model. order: members sort by it, the newest last.
+
+    tree, aliases: as in `ComponentState`. config: the model configuration as tagged JSON, None if
+    unknown. vocabularies: trees of components that look like one, by name.
+    """
+
+    record: MemberRecord
+    order: tuple[int, int, int]
+    parent: Parent | None
+    tensors: Mapping[str, TensorFacts]
+    aliases: Mapping[str, str]
+    tree: Json
+    config: Json
+    vocabularies: Mapping[str, Json]
+
+    @property
+    def place(self) -> str:
+        """Where it is, for error messages."""
+        ...
+
+    def position(self, name: str) -> int | None:
+        """Where the tensor's bytes begin among those of the file; None if that means nothing."""
+        ...
+
+    def committed(self, name: str) -> bytes | None:
+        """The tensor's digest as committed; None if it was saved without."""
+        ...
+
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Fill the buffer with the tensor's row-major bytes from `offset`, or beyond it those of
+        the tensors that follow in the file. Raises LoadError."""
+        ...
+
+    def prove(self, name: str, found: bytes) -> None:
+        """Compare the digest of what was read. Raises DamagedError if other bytes were saved."""
+        ...
+
+    def close(self) -> None:
+        """Release it."""
+        ...
+
+
+class FolderMember:
+    """A checkpoint folder of ours."""
+
+    def __init__(self, files: CheckpointFiles, path: Path) -> None:
+        entry = files.state.components.get(MODEL)
+        if entry is None or entry.file is None:
+            raise LoadError(
+                "The checkpoint holds no model",
+                where=files.place,
+                fix="leave it out of the average",
+            )
+        manifest = files.manifest
+        self._files = files
+        self._file = files.tensor_file(entry.file)
+        info = manifest.info(files.name)
+        self.record = MemberRecord(
+            name=files.name,
+            id=manifest.id,
+            digest=manifest.files[entry.file].digest,
+            path=str(path),
+            epoch=info.epoch,
+            global_step=info.global_step,
+        )
+        self.order = info.order
+        self.parent: Parent | None = Parent("averaged_from", info.id, files.name, info.global_step)
+        self.aliases: Mapping[str, str] = entry.aliases
+        self.tree = entry.tree
+        self.tensors: Mapping[str, TensorFacts] = {n: self._facts(n) for n in self._file.specs}
+        self.config = self._config()
+        self.vocabularies: Mapping[str, Json] = {
+            name: other.tree
+            for name, other in files.state.components.items()
+            if is_vocabulary(name) and other.kind == "object" and not any(references(other.tree))
+        }
+
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self._files.place
+
+    def position(self, name: str) -> int | None:
+        """Offset in the data section."""
+        return self._file.specs[name].begin
+
+    def committed(self, name: str) -> bytes | None:
+        """The digest in state.json."""
+        return self._file.digests[name]
+
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Read from the file."""
+        begin = self._file.data_start + self._file.specs[name].begin + offset
+        self._file.opened.read_into(self._file.file, begin, buffer)
+
+    def prove(self, name: str, found: bytes) -> None:
+        """Compare with state.json."""
+        if found != self._file.digests[name]:
+            raise tensor_damage(self._file, name, found).error(self._file.opened.place)
+
+    def close(self) -> None:
+        """Release the folder."""
+        self._files.close()
+
+    def _facts(self, name: str) -> TensorFacts:
+        spec, note = self._file.specs[name], self._file.notes.get(name, {})
+        shell = allocate(spec, note, "meta", where=f"{self._file.where}, tensor {name[:200]!r}")
+        return TensorFacts(shell.dtype, tuple(shell.shape), spec.nbytes, note)
+
+    def _config(self) -> Json:
+        run = self._files.state.components.get(RUN)
+        if run is not None and isinstance(run.tree, Mapping):
+            config = run.tree.get("model_config")
+            if config is not None and not any(references(config)):
+                return config
+        record = self._files.manifest.files.get(CONFIG_FILE)
+        if record is None:
+            return None
+        data = read_proven(self._files.opened, CONFIG_FILE, record, max_bytes=MAX_BYTES)
+        return parse(data, where=f"{self.place}/{CONFIG_FILE}")
+
+
+class OriginalMember:
+    """A `.pt` file of the original layout, its data left in the file until it is looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self._place = str(path)
+        self.record = MemberRecord(path.name, None, file_digest(path), str(path), 0, 0)
+        content = read_original(path, mapped=True)
+        components = {c.name: c for c in original_components(content, self._place)}
+        model = components[MODEL]
+        run = components[RUN].tree
+        fields: Mapping[str, Any] = run if isinstance(run, Mapping) else {}
+        self.record = MemberRecord(
+            name=path.name,
+            id=None,
+            digest=self.record.digest,
+            path=str(path),
+            epoch=_whole(fields.get("epoch")),
+            global_step=_whole(fields.get("global_step")),
+        )
+        self.order = (0, self.record.global_step, 0)
+        self.parent: Parent | None = None
+        self.aliases: Mapping[str, str] = model.aliases
+        self.tree = model.tree
+        config: Json = fields.get("model_config")
+        self.config = None if any(references(config)) else config
+        self.vocabularies: Mapping[str, Json] = {}
+        self._tensors = dict(model.tensors)
+        self._bytes: tuple[str, memoryview] | None = None
+        self.tensors: Mapping[str, TensorFacts] = _facts_of(model)
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return self._place
+
+    def position(self, name: str) -> int | None:
+        """None: every tensor has a record of its own in the archive."""
+        return None
+
+    def committed(self, name: str) -> bytes | None:
+        """None: the archive has checksums only, and they were checked when it was opened."""
+        return None
+
+    def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
+        """Copy from the mapped file."""
+        if self._bytes is None or self._bytes[0] != name:
+            self._bytes = (name, byte_view(self._tensors[name].resolve_conj().contiguous()))
+        buffer[:] = self._bytes[1][offset : offset + len(buffer)]
+
+    def prove(self, name: str, found: bytes) -> None:
+        """Nothing is left to prove."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._tensors.clear()
+        self._bytes = None
+
+
+def open_member(path: Path) -> Member:
+    """Open a checkpoint folder or an original `.pt` file.
+
+    Raises CheckpointNotFoundError if there is nothing, LoadError if it cannot be trusted or holds
+    no model.
+    """
+    if not path.exists():
+        raise CheckpointNotFoundError(
+            "There is no such checkpoint", where=str(path), fix="list what there is: holdfast ls"
+        )
+    if not path.is_dir():
+        return OriginalMember(path)
+    real = path.resolve()
+    files = open_files(LocalRun(real.parent), real.name)
+    try:
+        return FolderMember(files, path)
+    except BaseException:
+        files.close()
+        raise
+
+
+def is_vocabulary(component: str) -> bool:
+    """Whether a component of this name is what the model's input or output indices stand for."""
+    return any(word in component.lower() for word in ("vocab", "tokenizer", "tokeniser"))
+
+
+def vocabularies_of(members: Sequence[Member]) -> dict[str, Json]:
+    """Vocabularies that every member has; they are known to agree where two have one."""
+    common = set.intersection(*(set(member.vocabularies) for member in members))
+    newest = members[-1].vocabularies
+    return {name: tree for name, tree in newest.items() if name in common}
+
+
+def references(tree: Json) -> Iterator[str]:
+    """Names of the tensors that a tagged tree refers to."""
+    if isinstance(tree, Mapping):
+        if tree.get("$") == "tensor":
+            yield str(tree.get("v"))
+            return
+        for value in tree.values():
+            yield from references(value)
+    elif isinstance(tree, (list, tuple)):
+        for value in tree:
+            yield from references(value)
+
+
+def _facts_of(model: ComponentState) -> dict[str, TensorFacts]:
+    return {
+        name: TensorFacts(tensor.dtype, tuple(tensor.shape), tensor.nbytes, describe(tensor))
+        for name, tensor in model.tensors.items()
+    }
+
+
+def file_digest(path: Path) -> str:
+    """The digest of a whole file. Raises FormatError if it is none."""
+    if not path.is_file():
+        raise FormatError("It is neither a checkpoint folder nor a file", where=str(path))
+    hasher = Hasher()
+    with path.open("rb") as stream:
+        while data := stream.read(_READ_BYTES):
+            hasher.update(data)
+    return hasher.text()
+
+
+def _whole(value: object) -> int:
+    return value if type(value) is int else 0
