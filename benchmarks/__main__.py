@@ -13,19 +13,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 _SMALL = ["--size", "256", "--repeats", "3"]
-<<<<<<< HEAD
 _SHORT = ["--layers", "2", "--vocabulary", "4000", "--steps", "13", "--every", "4", "--rounds", "1"]
 QUICK = {
     "async_loop": _SHORT,
+    "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
     "load_local": _SMALL,
     "save_local": _SMALL,
-=======
-QUICK = {
-    "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
-    "save_local": _SMALL,
-    "load_local": _SMALL,
->>>>>>> averaging
 }
 
 
