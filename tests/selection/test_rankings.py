@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from selection_helpers import info
 
@@ -127,6 +127,7 @@ def test_the_pareto_set_is_what_nothing_beats() -> None:
     assert found.excluded == {"step5": "bleu is missing"}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=12))
 def test_every_checkpoint_is_on_the_front_or_beaten_by_one_that_is_no_worse(
     points: list[tuple[int, int]],

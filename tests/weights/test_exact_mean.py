@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -55,7 +55,7 @@ def bits_of(dtype: torch.dtype) -> st.SearchStrategy[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_mean_of_any_values_is_the_nearest_there_is(
     dtype: torch.dtype, data: st.DataObject
@@ -80,7 +80,7 @@ def test_the_mean_of_weights_as_models_have_them_is_the_nearest_there_is(
     assert_nearest(mean_of(tensors), tensors, [1] * count)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_the_order_of_the_members_does_not_matter(data: st.DataObject) -> None:
     """Any permutation gives the same bits."""
