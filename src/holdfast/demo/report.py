@@ -105,6 +105,8 @@ def _reasons_kept(
         winner = best(infos, metric.name, metric.mode)
         if winner is not None:
             reasons[winner.id].insert(0, _best_by(metric.name))
+    for origin in {parent.id for info in infos for parent in info.parents} & reasons.keys():
+        reasons[origin].append("resumed from")
     return reasons
 
 
