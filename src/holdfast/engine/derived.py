@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from holdfast.digest import PREFIX, combine, digest_bytes, raw_digest
 from holdfast.engine.catalog import read_manifest
-from holdfast.engine.save import SaveReceipt, SaveRequest
+from holdfast.engine.save import SaveReceipt, SaveRequest, manifest_of
 from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
 from holdfast.errors import LoadError
 from holdfast.jsontext import Json, dump
@@ -127,23 +126,7 @@ def _manifest(
         _MODEL: ComponentRecord("module", _MODEL_FILE, len(plan.specs), plan.data_bytes),
         **{c.name: ComponentRecord(c.kind, None, 0, 0) for c in request.components},
     }
-    return Manifest(
-        id=secrets.token_hex(16),
-        epoch=request.epoch,
-        global_step=request.global_step,
-        branch=request.branch,
-        sequence=request.sequence,
-        time=request.time,
-        reason=request.reason,
-        components=components,
-        files=dict(records),
-        metrics=dict(request.metrics),
-        directions=dict(request.directions),
-        parents=request.parents,
-        world={"size": 1, "layout": "single"},
-        provenance=dict(request.provenance),
-        extra=dict(extra),
-    )
+    return manifest_of(request, components, records, extra)
 
 
 def _same_content(run: RunStorage, name: str, manifest: Manifest) -> bool:

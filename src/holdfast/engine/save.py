@@ -238,6 +238,16 @@ def _manifest(
             bytes=sum(tensor.nbytes for tensor in component.tensors.values()),
             more_files=files[1:],
         )
+    return manifest_of(request, components, records)
+
+
+def manifest_of(
+    request: SaveRequest,
+    components: Mapping[str, ComponentRecord],
+    files: Mapping[str, FileRecord],
+    extra: Mapping[str, Json] | None = None,
+) -> Manifest:
+    """The commit record of a request whose files are known. extra: keys of its own."""
     return Manifest(
         id=request.id,
         epoch=request.epoch,
@@ -246,13 +256,14 @@ def _manifest(
         sequence=request.sequence,
         time=request.time,
         reason=request.reason,
-        components=components,
-        files=dict(records),
+        components=dict(components),
+        files=dict(files),
         metrics=dict(request.metrics),
         directions=dict(request.directions),
         parents=request.parents,
         world={"size": 1, "layout": "single"},
         provenance=dict(request.provenance),
+        extra=dict(extra or {}),
     )
 
 
