@@ -1,0 +1,1 @@
+"""The commands in groups: each module here has `register(app)`, called by `holdfast.cli.app`."""
