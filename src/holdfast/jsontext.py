@@ -87,14 +87,19 @@ def dump(value: Json, *, indent: int | None = None) -> bytes:
     except RecursionError as error:
         raise UnsavableError("The JSON document is nested too deep to be written") from error
     data = text.encode("ascii")
+    require_readable(data)
+    if _SURROGATE.search(data):
+        _check_text(value)
+    return data
+
+
+def require_readable(data: bytes) -> None:
+    """Raise UnsavableError for a document over the limits that `parse` sets by default."""
     broken = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)
     if broken:
         raise UnsavableError(
             broken, fix="keep large data in tensors, which are stored beside the document"
         )
-    if _SURROGATE.search(data):
-        _check_text(value)
-    return data
 
 
 def _broken_limit(data: bytes, *, max_bytes: int, max_depth: int, max_values: int) -> str | None:

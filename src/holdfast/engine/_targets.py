@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ _PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A tensor to be written.
 
     stored: the dtype of the file's bytes. direct: they may go straight into the tensor's memory.
@@ -27,6 +27,10 @@ class Target:
     tensor: Tensor
     stored: torch.dtype
     direct: bool
+
+    def has_memory(self) -> bool:
+        """Whether a direct target's memory is still there; it can be freed behind a view."""
+        return not self.direct or _storage_holds(self.tensor, self.tensor.numel())
 
     def memory(self) -> memoryview:
         """The memory of a direct target."""
@@ -45,6 +49,11 @@ def plan_target(
 
     Raises FormatError if the note fits no tensor.
     """
+    if not note and _is_usual(tensor) and tensor.shape == spec.shape:
+        # What nearly every target is, seen at a glance; all else takes the closer look below.
+        stored = torch_dtype(spec.dtype, where=where)
+        if tensor.dtype is stored:
+            return Target(tensor, stored, is_zero_copy(tensor))
     problem = _no_place(tensor)
     if problem:
         return problem
@@ -60,6 +69,18 @@ def plan_target(
     if cast and torch.can_cast(stored, tensor.dtype):
         return Target(tensor, stored, direct=False)
     return f"stored as {stored}, the target is {tensor.dtype}"
+
+
+def _is_usual(tensor: Tensor) -> bool:
+    """Whether it is a plain tensor whose elements fill one run of memory that is there."""
+    return (
+        type(tensor) in _PLAIN_TYPES
+        and tensor.layout is torch.strided
+        and not tensor.is_meta
+        and not tensor.is_nested
+        and tensor.is_contiguous()
+        and _storage_holds(tensor, tensor.numel())
+    )
 
 
 def _no_place(tensor: Tensor) -> str | None:

@@ -8,8 +8,9 @@ from types import TracebackType
 from torch import Tensor
 from typing_extensions import Self
 
+from holdfast.engine._targets import Target
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.reader import check_targets, read_into, read_new
+from holdfast.engine.reader import check_targets, read_fresh, read_into, read_new
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import prove_tensors
@@ -32,6 +33,7 @@ class OpenCheckpoint:
     ) -> None:
         self._files = files
         self._progress = progress
+        self._checked: dict[str, dict[str, Target]] = {}
         self._done = 0
         self._total = 2 * sum(record.bytes for record in files.manifest.files.values())
 
@@ -54,31 +56,49 @@ class OpenCheckpoint:
         """What is stored of a component. Raises CheckpointNotFoundError if there is none."""
         entry = self._entry(component)
         tensors = {
-            name: self._stored(file, name)
+            name: self._stored(file, name, where)
             for file in self._tensor_files(entry)
+            for where in (file.where,)
             for name in _own(entry, file)
         }
         return StoredComponent(entry.name, entry.kind, entry.tree, tensors, entry.aliases)
 
-    def verify(self, components: Collection[str]) -> None:
-        """Hash every tensor of these components, nothing live touched. Raises DamagedError."""
-        for name in components:
-            entry = self._entry(name)
-            for file in self._tensor_files(entry):
-                prove_tensors(file, _own(entry, file), progress=self._advance)
+    def verify(self, component: str, *, but: Collection[str] = ()) -> None:
+        """Hash every tensor of a component, nothing live touched. Raises DamagedError.
+
+        but: stored names to leave out, since `fill_fresh` will prove them.
+        """
+        entry = self._entry(component)
+        for file in self._tensor_files(entry):
+            names = _own(entry, file)
+            if but:
+                names = [name for name in names if name not in but]
+            prove_tensors(file, names, progress=self._advance)
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its stored tensor; touches none.
 
         Raises MismatchError listing every target that cannot.
         """
+        checked: dict[str, Target] = {}
         for file, here in self._by_file(component, targets):
-            check_targets(file, here)
+            checked |= check_targets(file, here)
+        self._checked[component] = checked
 
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
-        """Read stored tensors straight into the targets, hashing them on the way."""
+        """Read stored tensors straight into live targets, hashing them again on the way."""
+        checked = self._checked.get(component)
         for file, here in self._by_file(component, targets):
-            read_into(file, here, progress=self._advance)
+            read_into(file, here, checked=checked, progress=self._advance)
+
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Read stored tensors into memory nobody uses yet, proven in the same pass.
+
+        Raises DamagedError.
+        """
+        checked = self._checked.get(component)
+        for file, here in self._by_file(component, targets):
+            read_fresh(file, here, checked=checked, progress=lambda n: self._advance(2 * n))
 
     def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
         """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
@@ -129,6 +149,8 @@ class OpenCheckpoint:
         files = self._tensor_files(self._entry(component))
         if not files:
             raise FormatError(f"The component {component} has no tensors", where=self.place)
+        if len(files) == 1:
+            return [(files[0], dict(targets))]
         left = dict(targets)
         divided = []
         for file in files[:-1]:
@@ -136,12 +158,12 @@ class OpenCheckpoint:
         return [(file, here) for file, here in [*divided, (files[-1], left)] if here]
 
     @staticmethod
-    def _stored(file: TensorFile, name: str) -> StoredTensor:
+    def _stored(file: TensorFile, name: str, where: str) -> StoredTensor:
         spec, note = file.specs[name], file.notes.get(name)
         digest = file.digests[name].hex()
         if not note:
-            return StoredTensor(torch_dtype(spec.dtype, where=file.where), spec.shape, None, digest)
-        shell = allocate(spec, note, "meta", where=file.where)
+            return StoredTensor(torch_dtype(spec.dtype, where=where), spec.shape, None, digest)
+        shell = allocate(spec, note, "meta", where=where)
         order = note.get("order")
         dimensions = tuple(int(d) for d in order) if isinstance(order, list) else None
         return StoredTensor(shell.dtype, tuple(shell.shape), dimensions, digest)

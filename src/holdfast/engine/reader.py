@@ -25,13 +25,15 @@ from holdfast.errors import FormatError, HoldfastError, InterruptedLoadError, Mi
 from holdfast.tensorfile import allocate
 
 
-def check_targets(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool = False) -> None:
+def check_targets(
+    file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool = False
+) -> dict[str, Target]:
     """Prove that every target can take the stored tensor of its name; touches none.
 
     cast: allow another dtype where torch.can_cast does (never float to integer).
-    Raises MismatchError listing every target that cannot.
+    Returns how each is to be written. Raises MismatchError listing every target that cannot.
     """
-    _plan(file, targets, cast=cast)
+    return _plan(file, targets, cast=cast)
 
 
 def read_into(
@@ -39,16 +41,18 @@ def read_into(
     targets: Mapping[str, Tensor],
     *,
     cast: bool = False,
+    checked: Mapping[str, Target] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Read stored tensors into live ones, by name, hashing the bytes again on the way.
 
     Contiguous CPU targets are read into where they lie; all others through 512 KiB chunks, pinned
     for CUDA. Extra memory: two chunks per thread. Devices are synchronised before and after.
+    checked: what `check_targets` returned, to save doing that again.
     Raises MismatchError before anything is written if a target does not fit; InterruptedLoadError
     if bytes differ or cannot be read, naming what failed: live tensors may have changed by then.
     """
-    plan = _plan(file, targets, cast=cast)
+    plan = _checked(targets, checked) or _plan(file, targets, cast=cast)
     try:
         _fill(file, plan, progress)
     except (HoldfastError, OSError, RuntimeError) as error:
@@ -58,6 +62,20 @@ def read_into(
             where=file.where,
             fix="load a sound checkpoint before going on: some tensors hold new values, some old",
         ) from error
+
+
+def read_fresh(
+    file: TensorFile,
+    targets: Mapping[str, Tensor],
+    *,
+    checked: Mapping[str, Target] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """As `read_into`, where nobody uses the targets yet: one pass reads and proves.
+
+    Raises DamagedError if bytes are not what was committed; the targets then hold no values.
+    """
+    _fill(file, _checked(targets, checked) or _plan(file, targets, cast=False), progress)
 
 
 def read_new(
@@ -96,6 +114,21 @@ def _allocate(file: TensorFile, name: str, device: torch.device | str) -> Tensor
     return allocate(
         spec, file.notes.get(name), device, where=f"{file.where}, tensor {name[:200]!r}"
     )
+
+
+def _checked(
+    targets: Mapping[str, Tensor], checked: Mapping[str, Target] | None
+) -> dict[str, Target] | None:
+    """The part of an earlier check that these targets are, None if it does not hold any more."""
+    if checked is None:
+        return None
+    plan: dict[str, Target] = {}
+    for name, tensor in targets.items():
+        target = checked.get(name)
+        if target is None or target.tensor is not tensor or not target.has_memory():
+            return None
+        plan[name] = target
+    return plan
 
 
 def _plan(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool) -> dict[str, Target]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from holdfast.session.objects import MODEL, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
 from holdfast.state import (
     ComponentState,
     SavesItself,
@@ -34,7 +34,8 @@ def capture_session(
     place of the present ones. Raises UnsavableError naming the value that cannot
     be saved.
     """
-    names = objects.parameter_names()
+    optimizers = [name for name, _ in objects.optimizers() if with_optimizer or name != OPTIMIZER]
+    names = objects.parameter_names() if optimizers else {}
     states = [capture_module(MODEL, objects.model)]
     if with_optimizer:
         if objects.optimizer is not None:

@@ -76,7 +76,6 @@ def restore_session(
     raise_problems(everything)
     _prove(source, everything)
     if run_plan is not None:
-        source.fill(RUN, run_plan.targets)
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     _carry_out(source, list(plans.values()))
@@ -106,7 +105,8 @@ def _plans(
     stored = {name: source.stored(name) for name in live if name in source.components()}
     modules = {n: found for n, found in stored.items() if isinstance(live[n], nn.Module)}
     only = wanted.selects(modules)
-    names = objects.parameter_names()
+    optimizers = any(isinstance(live[name], Optimizer) for name in stored)
+    names = objects.parameter_names() if optimizers else {}
     plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}
     if wanted.random_states and RNG in source.components():
         plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
@@ -132,14 +132,18 @@ def _plan(
 
 
 def _prove(source: CheckpointSource, plans: list[RestorePlan]) -> None:
-    """What is left to prove once every byte is: that it fits the memory it is to go to."""
-    source.verify([plan.component for plan in plans])
+    """Prove every byte, and that it fits the memory it is to go to.
+
+    What goes to memory nobody uses yet is read there at once, and is proven by that; all else is
+    only looked at.
+    """
+    for plan in plans:
+        source.verify(plan.component, but=plan.fresh)
     for plan in plans:
         source.check(plan.component, plan.targets)
     for plan in plans:
-        if plan.proven_by:
-            source.fill(plan.component, {name: plan.targets[name] for name in plan.proven_by})
-            plan.prove()
+        source.fill_fresh(plan.component, {name: plan.targets[name] for name in plan.fresh})
+        plan.prove()
 
 
 def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
@@ -153,7 +157,8 @@ def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
     for plan in sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live))):
         filled = False
         try:
-            source.fill(plan.component, plan.targets)
+            left = plan.targets.keys() - plan.fresh
+            source.fill(plan.component, {n: t for n, t in plan.targets.items() if n in left})
             filled = True
             plan.finish()
             begun.append(plan)

@@ -32,16 +32,26 @@ class CheckpointSource(Protocol):
         """Everything about a component but the data of its tensors."""
         ...
 
-    def verify(self, components: Collection[str]) -> None:
-        """Prove every byte of these components. Raises DamagedError naming file and tensor."""
+    def verify(self, component: str, *, but: Collection[str] = ()) -> None:
+        """Prove every byte of a component. Raises DamagedError naming file and tensor.
+
+        but: names of stored tensors that are left to `fill_fresh`, which proves them as well.
+        """
         ...
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its tensor; touches none. Raises MismatchError."""
         ...
 
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Write stored tensors into memory nobody uses yet, by stored name.
+
+        Raises DamagedError if bytes are not what was committed.
+        """
+        ...
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
-        """Write stored tensors into the targets, by stored name.
+        """Write stored tensors into live targets, by stored name.
 
         Raises InterruptedLoadError if that fails half-way.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn.parameter import is_lazy
 from holdfast.errors import UnsavableError
 
 Region: TypeAlias = "tuple[object, ...]"
+
+USUAL = frozenset({Tensor, nn.Parameter})
 
 
 def region(tensor: Tensor) -> Region:
@@ -32,8 +35,30 @@ def region(tensor: Tensor) -> Region:
     )
 
 
+def region_keys(tensors: Mapping[str, Tensor]) -> dict[str, Region]:
+    """A key by name for each of some live tensors, equal exactly where `region` would be.
+
+    Few tensors share an address, and only those need the whole region compared.
+    """
+    keys: dict[str, Region] = {}
+    at: dict[int, list[str]] = {}
+    for name, tensor in tensors.items():
+        if has_memory(tensor):
+            address = tensor.data_ptr()
+            keys[name] = (address,)
+            at.setdefault(address, []).append(name)
+        else:
+            keys[name] = ("none", id(tensor))
+    for alike in at.values():
+        if len(alike) > 1:
+            keys.update((name, region(tensors[name])) for name in alike)
+    return keys
+
+
 def has_memory(tensor: Tensor) -> bool:
     """Whether the tensor is elements in dense memory, at least one."""
+    if type(tensor) in USUAL and tensor.layout is torch.strided:
+        return not (tensor.is_meta or tensor.is_quantized) and tensor.numel() > 0
     return _unsavable(tensor) is None and tensor.numel() > 0
 
 
@@ -46,7 +71,7 @@ def check_savable(tensor: Tensor, where: str) -> None:
 
 
 def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
-    usual = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    usual = type(tensor) in USUAL
     if not usual and is_lazy(tensor):
         return "not initialised yet", "run one batch through the lazy module before saving"
     if tensor.is_meta:
@@ -65,4 +90,5 @@ def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
 
 def plain(tensor: Tensor) -> Tensor:
     """The tensor without gradient, conjugation or negation; a view unless one had to be undone."""
-    return tensor.detach().resolve_conj().resolve_neg()
+    view = tensor.detach()
+    return view.resolve_conj().resolve_neg() if view.is_conj() or view.is_neg() else view

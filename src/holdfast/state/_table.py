@@ -43,12 +43,13 @@ class TensorTable:
             check_savable(tensor, f"{self.component}: {name}")
             address = -id(tensor)
         # Few share an address, and only those need the whole region compared.
-        others = self._at.get(address, ())
-        for other in others:
-            if region(self._given[other]) == region(tensor):
-                return other
+        others = self._at.get(address)
+        if others is not None:
+            for other in others:
+                if region(self._given[other]) == region(tensor):
+                    return other
         stored = self._free_name(name) if name in self.tensors else name
-        self._at[address] = (*others, stored)
+        self._at[address] = (stored,) if others is None else (*others, stored)
         self._given[stored] = tensor
         self.tensors[stored] = plain(tensor)
         return stored

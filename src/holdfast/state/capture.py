@@ -14,11 +14,12 @@ from torch.optim import Optimizer
 
 from holdfast.codec import Codec
 from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
+from holdfast.state._module_state import ModuleState, module_state
 from holdfast.state._regions import region
 from holdfast.state._table import TensorTable, tensors_within
 from holdfast.state.component import ComponentState
 from holdfast.state.displaced import training_tensors
-from holdfast.state.names import CanonicalNames, canonical_names
+from holdfast.state.names import CanonicalNames
 from holdfast.state.torch_tags import torch_codec
 
 
@@ -40,28 +41,26 @@ def capture_module(
     versions of submodules that are not 1. Buffers that are not persistent are not part of it.
     Raises UnsavableError naming the FQN of what cannot be saved.
     """
-    state = module.state_dict()
-    names = canonical_names(module, state)
+    state = module_state(module)
     table = TensorTable(name)
     aliases: dict[str, str] = {}
     others: dict[str, object] = {}
     training = training_tensors()
-    for raw, value in state.items():
-        fqn = names[raw]
-        if isinstance(value, Tensor):
-            value = (values or {}).get(fqn, training.get(region(value), value))
+    for fqn, value in state.values.items():
         if not isinstance(value, Tensor):
             others[fqn] = value
             continue
-        stored = table.add(fqn, value)
+        if training:
+            value = training.get(region(value), value)
+        stored = table.add(fqn, value if values is None else values.get(fqn, value))
         if stored != fqn:
             aliases[fqn] = stored
     whole = {"extra": others, "versions": _versions(module, state), **(further or {})}
     tree = (codec or torch_codec()).encode(whole, where=name, refer=table.refer)
     frozen = frozenset(
-        names[raw]
-        for raw, parameter in module.named_parameters()
-        if not parameter.requires_grad and raw in names and names[raw] in table.tensors
+        fqn
+        for fqn, parameter in state.parameters.items()
+        if not parameter.requires_grad and fqn in table.tensors
     )
     return ComponentState(name, "module", tree, table.tensors, aliases, frozen)
 
@@ -112,12 +111,11 @@ def capture_object(name: str, obj: object, codec: Codec | None = None) -> Compon
     return ComponentState(name, "object", tree, table.tensors)
 
 
-def _versions(module: nn.Module, state: Mapping[str, Any]) -> dict[str, object]:
+def _versions(module: nn.Module, state: ModuleState) -> dict[str, object]:
     """Submodule FQN to its local metadata, where that is more than the usual version 1."""
-    metadata: Mapping[str, Mapping[str, object]] = getattr(state, "_metadata", {})
     canonical = CanonicalNames(module)
     return {
         canonical.of_module(raw): dict(local)
-        for raw, local in metadata.items()
+        for raw, local in state.metadata.items()
         if local.get("version", 1) != 1 or len(local) > 1
     }

@@ -79,6 +79,7 @@ def plan_module(
         tolerated=tuple(match.tolerated),
         report=(*restore.report(), *match.report),
         live=True,
+        fresh=frozenset(restore.targets.keys() - restore.filled_in_place.keys()),
         proven_by=() if match.problems else restore.proven_by(),
         _prove=restore.prove,
         _finish=restore.finish,

@@ -9,12 +9,10 @@ dtypes that torch cannot hold are refused.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from typing import Any, cast
 
 from holdfast import jsontext
+from holdfast.collector import collector_paused
 from holdfast.errors import FormatError
 from holdfast.tensorfile.spec import (
     ITEM_BYTES,
@@ -71,22 +69,8 @@ def parse_header(
     size = header_length(data, file_bytes, where=where)
     if len(data) != size:
         raise FormatError(f"The header takes {size} bytes, {len(data)} were given", where=where)
-    with _collector_paused():
+    with collector_paused():
         return _parse(bytes(memoryview(data)[PREFIX_BYTES:]), file_bytes - size, where=where)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Hold off the cycle collector: no cycles are made here, and with torch's many objects about
-    it would take longer over the thousands of small ones than parsing does."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _parse(
@@ -144,14 +128,14 @@ def _check_names(names: dict[str, Any], *, where: str) -> None:
 
 def _spec(name: str, entry: Any, *, where: str) -> TensorSpec:
     """One entry checked by itself: types, bounds, and that shape and dtype fill its byte range."""
-    if type(entry) is not dict or entry.keys() != _ENTRY_KEYS:
+    if type(entry) is not dict or len(entry) != 3 or entry.keys() != _ENTRY_KEYS:
         raise _broken(name, "must have exactly dtype, shape and data_offsets", where)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if type(dtype) is not str or dtype not in ITEM_BYTES:
+    needed = ITEM_BYTES.get(dtype) if type(dtype) is str else None
+    if needed is None:
         raise _broken(name, f"has the unknown dtype {str(dtype)[:40]!r}", where)
     if type(shape) is not list or len(shape) > MAX_RANK:
         raise _broken(name, f"must have a shape of at most {MAX_RANK} dimensions", where)
-    needed = ITEM_BYTES[dtype]
     empty = False
     for size in shape:
         if type(size) is not int or size < 0:
