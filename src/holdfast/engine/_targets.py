@@ -22,15 +22,13 @@ class Target(NamedTuple):
     """A tensor to be written.
 
     stored: the dtype of the file's bytes. direct: they may go straight into the tensor's memory.
+    reach: bytes its storage must have for that.
     """
 
     tensor: Tensor
     stored: torch.dtype
     direct: bool
-
-    def has_memory(self) -> bool:
-        """Whether a direct target's memory is still there; it can be freed behind a view."""
-        return not self.direct or _storage_holds(self.tensor, self.tensor.numel())
+    reach: int = 0
 
     def memory(self) -> memoryview:
         """The memory of a direct target."""
@@ -49,11 +47,6 @@ def plan_target(
 
     Raises FormatError if the note fits no tensor.
     """
-    if not note and _is_usual(tensor) and tensor.shape == spec.shape:
-        # What nearly every target is, seen at a glance; all else takes the closer look below.
-        stored = torch_dtype(spec.dtype, where=where)
-        if tensor.dtype is stored:
-            return Target(tensor, stored, is_zero_copy(tensor))
     problem = _no_place(tensor)
     if problem:
         return problem
@@ -65,22 +58,31 @@ def plan_target(
     if tensor.shape != shape:
         return f"stored with shape {list(shape)}, the target has {list(tensor.shape)}"
     if tensor.dtype is stored:
-        return Target(tensor, stored, type(tensor) in _PLAIN_TYPES and is_zero_copy(tensor))
+        if type(tensor) in _PLAIN_TYPES and is_zero_copy(tensor):
+            return Target(tensor, stored, direct=True, reach=_reach(tensor, tensor.numel()))
+        return Target(tensor, stored, direct=False)
     if cast and torch.can_cast(stored, tensor.dtype):
         return Target(tensor, stored, direct=False)
     return f"stored as {stored}, the target is {tensor.dtype}"
 
 
-def _is_usual(tensor: Tensor) -> bool:
-    """Whether it is a plain tensor whose elements fill one run of memory that is there."""
-    return (
-        type(tensor) in _PLAIN_TYPES
+def plan_direct(tensor: Tensor, spec: TensorSpec, dtype: torch.dtype) -> Target | None:
+    """The plan for what nearly every target is, made at a glance; None asks for a closer look.
+
+    That is a plain contiguous CPU tensor of the stored `dtype` (without a note) and shape.
+    """
+    if (
+        tensor.dtype is dtype
+        and type(tensor) in _PLAIN_TYPES
         and tensor.layout is torch.strided
-        and not tensor.is_meta
         and not tensor.is_nested
-        and tensor.is_contiguous()
-        and _storage_holds(tensor, tensor.numel())
-    )
+        and tensor.shape == spec.shape
+        and is_zero_copy(tensor)
+    ):
+        reach = tensor.storage_offset() * dtype.itemsize + spec.end - spec.begin
+        if tensor.untyped_storage().nbytes() >= reach:
+            return Target(tensor, dtype, True, reach)
+    return None
 
 
 def _no_place(tensor: Tensor) -> str | None:
@@ -101,8 +103,11 @@ def _no_place(tensor: Tensor) -> str | None:
 
 
 def _storage_holds(tensor: Tensor, span: int) -> bool:
-    end = (tensor.storage_offset() + span) * tensor.itemsize
-    return span == 0 or tensor.untyped_storage().nbytes() >= end
+    return tensor.untyped_storage().nbytes() >= _reach(tensor, span)
+
+
+def _reach(tensor: Tensor, span: int) -> int:
+    return (tensor.storage_offset() + span) * tensor.itemsize if span else 0
 
 
 def chunk_views(tensor: Tensor, max_elements: int) -> Iterator[Tensor]:

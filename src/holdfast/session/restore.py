@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from holdfast.collector import collector_paused
 from holdfast.errors import HoldfastError, InterruptedLoadError, LoadError
 from holdfast.session.batch_order import LenientLoader, OrderedLoader, order_line
 from holdfast.session.checklist import Line, Status
@@ -68,7 +69,8 @@ def restore_session(
             if isinstance(value, OrderedLoader)
         }
     )
-    plans = _plans(source, objects, live | stand_ins, wanted)
+    with collector_paused():
+        plans = _plans(source, objects, live | stand_ins, wanted)
     run_plan = (
         plan_value(source.stored(RUN), device=wanted.device) if RUN in source.components() else None
     )
@@ -139,8 +141,9 @@ def _prove(source: CheckpointSource, plans: list[RestorePlan]) -> None:
     """
     for plan in plans:
         source.verify(plan.component, but=plan.fresh)
-    for plan in plans:
-        source.check(plan.component, plan.targets)
+    with collector_paused():
+        for plan in plans:
+            source.check(plan.component, plan.targets)
     for plan in plans:
         source.fill_fresh(plan.component, {name: plan.targets[name] for name in plan.fresh})
         plan.prove()

@@ -6,7 +6,6 @@ saved values agree wherever the live ones share an element.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
@@ -28,8 +27,6 @@ def entangled_names(tensors: Mapping[str, Tensor], regions: Mapping[str, Region]
     names: dict[Region, list[str]] = {}
     for name in tensors:
         names.setdefault(regions[name], []).append(name)
-    if _lie_apart([tensors[alike[0]] for alike in names.values()]):
-        return frozenset()
     spans: dict[torch.device, list[_Span]] = {}
     for key, alike in names.items():
         tensor = tensors[alike[0]]
@@ -98,18 +95,6 @@ def _write(live: Tensor, saved: Tensor) -> None:
 def _same_bytes(left: Tensor, right: Tensor) -> bool:
     views = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in (left, right)]
     return torch.equal(views[0], views[1])
-
-
-def _lie_apart(tensors: Iterable[Tensor]) -> bool:
-    """Whether no two can share memory, decided quickly; False where that takes a closer look."""
-    spans: list[tuple[int, int]] = []
-    for tensor in tensors:
-        if not tensor.is_contiguous():
-            return False
-        begin = tensor.data_ptr()
-        spans.append((begin, begin + tensor.nbytes))
-    spans.sort()
-    return all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
 
 
 def _begin(span: _Span) -> int:

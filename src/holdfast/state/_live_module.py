@@ -66,27 +66,29 @@ def inspect_module(module: nn.Module) -> LiveModule:
     tensors = {
         fqn: value
         for fqn, value in state.values.items()
-        if isinstance(value, Tensor) and not is_extra(fqn)
+        if isinstance(value, Tensor) and not (fqn.endswith(EXTRA_STATE) and is_extra(fqn))
     }
-    if state.registered:
-        regions = region_keys(tensors)
-        registered = {fqn: tensor for fqn, tensor in tensors.items() if not is_lazy(tensor)}
-    else:
-        writable = {region(tensor) for tensor in _registered(module)}
+    regions, apart = region_keys(tensors)
+    by_itself = {fqn: tensor for fqn, tensor in tensors.items() if not is_lazy(tensor)}
+    if not state.registered:
         regions = {fqn: region(tensor) for fqn, tensor in tensors.items()}
-        registered = {
+        writable = {region(tensor) for tensor in _registered(module)}
+        by_itself = {
             fqn: tensor
-            for fqn, tensor in tensors.items()
-            if not is_lazy(tensor) and (regions[fqn] in writable or tensor.numel() == 0)
+            for fqn, tensor in by_itself.items()
+            if regions[fqn] in writable or tensor.numel() == 0
         }
-    by_itself = {
-        fqn: tensor
-        for fqn, tensor in registered.items()
-        if not own_loading or own_loading.isdisjoint(_parents(fqn))
-    }
-    entangled = entangled_names(
-        {fqn: tensor for fqn, tensor in by_itself.items() if not _without_memory(tensor)}, regions
-    )
+    if own_loading:
+        by_itself = {
+            fqn: tensor
+            for fqn, tensor in by_itself.items()
+            if own_loading.isdisjoint(_parents(fqn))
+        }
+    entangled: frozenset[str] = frozenset()
+    if not apart:
+        entangled = entangled_names(
+            {fqn: t for fqn, t in by_itself.items() if not _without_memory(t)}, regions
+        )
     return LiveModule(
         module=module,
         tensors=tensors,

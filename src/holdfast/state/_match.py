@@ -21,7 +21,8 @@ from holdfast.state.renames import find_renames
 @dataclass
 class Match:
     """sources: live FQN to the stored name that fills it. unmatched: state-dict names of the
-    checkpoint that nothing here is called. absent: live names that nothing fills.
+    checkpoint that nothing here is called. absent: live names that nothing fills. converted: live
+    names whose dtype is another than that of what fills them.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Match:
     problems: list[Problem] = field(default_factory=list)
     tolerated: list[Problem] = field(default_factory=list)
     report: list[str] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
 
 def match_names(
@@ -71,6 +73,8 @@ def match_names(
             or tensor.is_meta
         ):
             match.problems += _misfits(stored, name, tensor, source, cast)
+            if tensor.dtype != facts.dtype:
+                match.converted.append(name)
     return match
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -35,24 +36,35 @@ def region(tensor: Tensor) -> Region:
     )
 
 
-def region_keys(tensors: Mapping[str, Tensor]) -> dict[str, Region]:
+def region_keys(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Region], bool]:
     """A key by name for each of some live tensors, equal exactly where `region` would be.
 
-    Few tensors share an address, and only those need the whole region compared.
+    Few tensors share an address, and only those need the whole region compared. Also whether it
+    is plain to see that no two regions, and no two elements of one tensor, share memory.
     """
     keys: dict[str, Region] = {}
     at: dict[int, list[str]] = {}
+    spans: list[tuple[int, int]] = []
+    apart = True
     for name, tensor in tensors.items():
-        if has_memory(tensor):
-            address = tensor.data_ptr()
-            keys[name] = (address,)
-            at.setdefault(address, []).append(name)
-        else:
+        if not has_memory(tensor):
             keys[name] = ("none", id(tensor))
+            continue
+        address = tensor.data_ptr()
+        keys[name] = (address,)
+        if address in at:
+            at[address].append(name)
+            continue
+        at[address] = [name]
+        spans.append((address, address + tensor.nbytes))
+        apart = apart and tensor.is_contiguous()
     for alike in at.values():
         if len(alike) > 1:
-            keys.update((name, region(tensors[name])) for name in alike)
-    return keys
+            whole = {name: region(tensors[name]) for name in alike}
+            keys.update(whole)
+            apart = apart and len(set(whole.values())) == 1
+    spans.sort()
+    return keys, apart and all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
 
 
 def has_memory(tensor: Tensor) -> bool:

@@ -80,7 +80,7 @@ def _parse(
     metadata = _metadata(table.pop(_METADATA, {}), where=where)
     _check_count(len(table), where=where)
     _check_names(table, where=where)
-    specs = {name: _spec(name, entry, where=where) for name, entry in table.items()}
+    specs = {name: _spec(name, entry, where) for name, entry in table.items()}
     return _covering(specs, data_bytes, where=where), metadata
 
 
@@ -89,11 +89,24 @@ def _parse_json(body: bytes, *, where: str) -> dict[str, Any]:
         raise FormatError("The header is not a JSON object: it must begin with '{'", where=where)
     # Before anything is built. A string can hold this only with its quotes escaped.
     _check_count(body.count(b'"data_offsets"'), where=where)
-    value = jsontext.parse(body, where=where, max_bytes=MAX_HEADER_BYTES, max_depth=_MAX_DEPTH)
+    value = jsontext.parse(
+        body,
+        where=where,
+        max_bytes=MAX_HEADER_BYTES,
+        max_depth=_MAX_DEPTH,
+        count_keys=_count_keys,
+    )
     # Python reads the literal -0 as the integer 0; the format has no signed numbers.
     if b"-0" in body and b"-" in _outside_strings(body):
         raise FormatError("The header holds a negative number", where=where)
     return cast(dict[str, Any], value)
+
+
+def _count_keys(table: object) -> int | None:
+    """Of an object of objects that hold none, which is what everything else is refused for."""
+    if type(table) is not dict or not all(type(entry) is dict for entry in table.values()):
+        return None
+    return len(table) + sum(map(len, table.values()))
 
 
 def _check_count(count: int, *, where: str) -> None:
@@ -126,7 +139,7 @@ def _check_names(names: dict[str, Any], *, where: str) -> None:
         )
 
 
-def _spec(name: str, entry: Any, *, where: str) -> TensorSpec:
+def _spec(name: str, entry: Any, where: str) -> TensorSpec:
     """One entry checked by itself: types, bounds, and that shape and dtype fill its byte range."""
     if type(entry) is not dict or len(entry) != 3 or entry.keys() != _ENTRY_KEYS:
         raise _broken(name, "must have exactly dtype, shape and data_offsets", where)
