@@ -15,6 +15,7 @@ from holdfast.state import (
     capture_object,
     capture_optimizer,
     capture_rng,
+    module_state,
 )
 
 
@@ -35,8 +36,13 @@ def capture_session(
     be saved.
     """
     optimizers = [name for name, _ in objects.optimizers() if with_optimizer or name != OPTIMIZER]
-    names = objects.parameter_names() if optimizers else {}
-    states = [capture_module(MODEL, objects.model)]
+    looked_at = {
+        name: module_state(module)
+        for name, module in objects.modules()
+        if not isinstance(module, SavesItself)
+    }
+    names = objects.parameter_names(looked_at) if optimizers else {}
+    states = [capture_module(MODEL, objects.model, state=looked_at.get(MODEL))]
     if with_optimizer:
         if objects.optimizer is not None:
             states.append(capture_optimizer("optimizer", objects.optimizer, names))
@@ -48,7 +54,7 @@ def capture_session(
         if isinstance(value, SavesItself):
             states.append(value.capture_component(name))
         elif isinstance(value, nn.Module):
-            states.append(capture_module(name, value))
+            states.append(capture_module(name, value, state=looked_at[name]))
         elif isinstance(value, Optimizer):
             states.append(capture_optimizer(name, value, names))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.errors import ConfigError
-from holdfast.state import SavesItself, parameter_names
+from holdfast.state import ModuleState, SavesItself, parameter_names
 
 MODEL, OPTIMIZER, SCHEDULER, SCALER = "model", "optimizer", "scheduler", "scaler"
 RNG, RUN = "rng", "run"
@@ -86,11 +86,18 @@ class LiveObjects:
             if isinstance(value, nn.Module):
                 yield name, value
 
-    def parameter_names(self) -> dict[Tensor, str]:
-        """FQN of every parameter; those of registered modules are prefixed with their name."""
+    def parameter_names(
+        self, states: Mapping[str, ModuleState] | None = None
+    ) -> dict[Tensor, str]:
+        """FQN of every parameter; those of registered modules are prefixed with their name.
+
+        states: of the modules, by component, where they are known already.
+        """
         names: dict[Tensor, str] = {}
         for component, module in self.modules():
             prefix = "" if component == MODEL else f"{component}."
-            for parameter, fqn in parameter_names(module, prefix).items():
+            state = (states or {}).get(component)
+            known = parameter_names(module, prefix) if state is None else state.parameter_names(prefix)
+            for parameter, fqn in known.items():
                 names.setdefault(parameter, fqn)
         return names

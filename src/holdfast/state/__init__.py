@@ -6,7 +6,7 @@
 A plan changes nothing until its targets are filled and `finish()` is called.
 """
 
-from holdfast.state._module_state import parameter_names
+from holdfast.state._module_state import ModuleState, module_state, parameter_names
 from holdfast.state.capture import capture_module, capture_object, capture_optimizer
 from holdfast.state.component import ComponentState, Kind, StoredComponent, StoredTensor
 from holdfast.state.displaced import Displacement, is_displaced, note_displacement
@@ -31,6 +31,7 @@ __all__ = [
     "ComponentState",
     "Displacement",
     "Kind",
+    "ModuleState",
     "Problem",
     "ProblemKind",
     "Renames",
@@ -52,6 +53,7 @@ __all__ = [
     "copied",
     "find_renames",
     "is_displaced",
+    "module_state",
     "note_displacement",
     "parameter_names",
     "plan_module",

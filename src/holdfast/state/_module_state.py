@@ -44,6 +44,13 @@ class ModuleState:
     modules: Mapping[str, nn.Module]
     registered: bool
 
+    def parameter_names(self, prefix: str = "") -> dict[Tensor, str]:
+        """Each parameter object with its FQN (the first one, if tied), `prefix` before it."""
+        names: dict[Tensor, str] = {}
+        for fqn, parameter in self.parameters.items():
+            names.setdefault(parameter, prefix + fqn)
+        return names
+
 
 def module_state(module: nn.Module) -> ModuleState:
     """Look at a module's state; changes nothing. Raises ConfigError as `canonical_names` does."""
@@ -69,11 +76,8 @@ def parameter_names(module: nn.Module, prefix: str = "") -> dict[Tensor, str]:
     Tensors are keys by identity, as in `Optimizer.state`.
     """
     walk = _Walk()
-    names: dict[Tensor, str] = {}
     if walk.visit(module, "", ""):
-        for fqn, parameter in walk.found().parameters.items():
-            names.setdefault(parameter, prefix + fqn)
-        return names
+        return walk.found().parameter_names(prefix)
     canonical = CanonicalNames(module)
     return {
         parameter: prefix + canonical.of_tensor(raw) for raw, parameter in module.named_parameters()

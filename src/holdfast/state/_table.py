@@ -27,7 +27,7 @@ class TensorTable:
         self.component = component
         self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
-        self._names = names or {}
+        self._names = {} if names is None else names
         # Kept alive: two tensors at one address are the same memory only while both exist.
         self._given: dict[str, Tensor] = {}
         self._at: dict[int, tuple[str, ...]] = {}
@@ -37,11 +37,11 @@ class TensorTable:
 
         Raises UnsavableError for tensors without dense memory of their own.
         """
-        if has_memory(tensor):
-            address = tensor.data_ptr()
-        else:
+        if not has_memory(tensor):
             check_savable(tensor, f"{self.component}: {name}")
             address = -id(tensor)
+        else:
+            address = tensor.data_ptr()
         # Few share an address, and only those need the whole region compared.
         others = self._at.get(address)
         if others is not None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.codec import Codec
-from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
+from holdfast.state._entries import cross_entries
+from holdfast.state._groups import describe, is_torch_layout, live_parameters
 from holdfast.state._module_state import ModuleState, module_state
 from holdfast.state._regions import region
 from holdfast.state._table import TensorTable, tensors_within
@@ -30,18 +31,20 @@ def capture_module(
     *,
     values: Mapping[str, Tensor] | None = None,
     further: Mapping[str, object] | None = None,
+    state: ModuleState | None = None,
 ) -> ComponentState:
     """Capture a module's state dict under its FQNs, wrappers left out.
 
     While an average is swapped in, the training weights are captured: see `displaced`. values:
-    tensors to store instead, by FQN. further: plain values to add to the tree.
+    tensors to store instead, by FQN. further: plain values to add to the tree. state: what
+    `module_state` has just found of the module, where it was asked already.
 
     Tensors are stored once per memory region, tied ones under the first name of the state dict,
     the others as aliases. What is not a tensor (`get_extra_state`) goes into the tree, with the
     versions of submodules that are not 1. Buffers that are not persistent are not part of it.
     Raises UnsavableError naming the FQN of what cannot be saved.
     """
-    state = module_state(module)
+    state = state or module_state(module)
     table = TensorTable(name)
     aliases: dict[str, str] = {}
     others: dict[str, object] = {}
@@ -83,16 +86,23 @@ def capture_optimizer(
     state = optimizer.state_dict()
     tree: dict[str, Any] = {"state_dict": state}
     wanted: dict[int, str] = {}
+    table = TensorTable(name, wanted)
     if is_torch_layout(state, optimizer):
-        tree["parameters"] = describe(live_groups(state, optimizer, names))
+        tree["parameters"] = describe(optimizer, names)
         indexed = live_parameters(state, optimizer)
-        for key, entry in state["state"].items():
-            owner = names.get(indexed[key]) if key in indexed else None
-            prefix = f"state.{key if owner is None else owner}"
-            wanted.update((id(tensor), path) for path, tensor in tensors_within(entry, prefix))
+        entries = {
+            key: (f"state.{names.get(indexed[key], key) if key in indexed else key}", entry)
+            for key, entry in state["state"].items()
+        }
+        crossed = cross_entries(entries, table)
+        if crossed is not None:
+            tree["state_dict"] = {**state, "state": crossed}
+        else:
+            table = TensorTable(name, wanted)
+            for prefix, entry in entries.values():
+                wanted.update((id(tensor), path) for path, tensor in tensors_within(entry, prefix))
         for path, tensor in tensors_within(state["param_groups"], "param_groups"):
             wanted[id(tensor)] = path
-    table = TensorTable(name, wanted)
     encoded = (codec or torch_codec()).encode(tree, where=name, refer=table.refer)
     return ComponentState(name, "optimizer", encoded, table.tensors)
 
