@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.engine.catalog import Catalog
+from holdfast.engine.events import note_deletion
 from holdfast.errors import CheckpointNotFoundError, SaveError
 from holdfast.manifest import MANIFEST_FILE
 from holdfast.policy import Metric, PrunePlan, best
@@ -41,17 +44,24 @@ def without_copies(
     return list(once.values()), copied
 
 
-def carry_out(run: RunStorage, plan: PrunePlan, catalog: Catalog) -> Pruned:
-    """Delete what the plan deletes, oldest first.
+def carry_out(
+    run: RunStorage, plan: PrunePlan, catalog: Catalog, *, now: float | None = None
+) -> Pruned:
+    """Delete what the plan deletes, oldest first, and note each deletion with its reason.
 
-    One failure must not stop the others, nor the training run: the checkpoint just stays.
+    now: seconds since the epoch, UTC; None looks at the clock. One failure must not stop the
+    others, nor the training run: the checkpoint just stays.
     """
+    now = time.time() if now is None else now
     entries = {entry.manifest.id: entry for entry in catalog.entries}
     removed: dict[str, str] = {}
     failed: dict[str, str] = {}
     in_use: list[str] = []
     for identity, reason in plan.delete.items():
         name = entries[identity].name
+        # A full disk takes no line, and it is then that checkpoints must go.
+        with contextlib.suppress(SaveError, OSError):
+            note_deletion(run, entries[identity], reason, now=now)
         try:
             run.discard(name, owned=[*entries[identity].manifest.files, MANIFEST_FILE])
         except CheckpointNotFoundError:

@@ -65,7 +65,8 @@ class Rotation:
         """
         catalog = read_catalog(self._context.run)
         plan = self._plan(catalog)
-        pruned = carry_out(self._context.run, plan, catalog)
+        now = self._context.clock.time()
+        pruned = carry_out(self._context.run, plan, catalog, now=now)
         texts = list(plan.warnings) if self._matters(plan) else []
         for name, problem in pruned.failed.items():
             texts.append(f"{name} could not be deleted and stays: {problem}")
@@ -102,7 +103,8 @@ class Rotation:
                 protected[winner.id] = f"the best by {metric} until the next is saved"
         plan = self._plan(catalog, extra=to_come, protected=protected)
         delete = {identity: why for identity, why in plan.delete.items() if identity != _TO_COME}
-        return bool(carry_out(self._context.run, replace(plan, delete=delete), catalog).removed)
+        plan, now = replace(plan, delete=delete), self._context.clock.time()
+        return bool(carry_out(self._context.run, plan, catalog, now=now).removed)
 
     def _plan(
         self,
