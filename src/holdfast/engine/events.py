@@ -25,8 +25,8 @@ class Event:
 
     kind: "deleted" or "set_aside". time: UTC as in manifests. why: one sentence. rule: what was
     being kept, as the expression that makes the rule. new_name: of what was set aside. facts: what
-    else the line says of the checkpoint: id, epoch, global_step, branch, bytes, metrics, when (saved)
-    and why (reason) it was saved, cost and parents as in its manifest.
+    else the line says of the checkpoint: id, epoch, global_step, branch, bytes, metrics, when
+    (saved) and why (reason) it was saved, cost and parents as in its manifest.
     """
 
     kind: str
