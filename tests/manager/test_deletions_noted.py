@@ -47,13 +47,13 @@ def test_a_checkpoint_that_is_in_use_has_no_line_until_it_goes(tmp_path: Path) -
 
 
 def test_a_folder_that_takes_no_lines_does_not_stop_the_rotation(tmp_path: Path) -> None:
-    """Where the note cannot be written, as on a full disk, it goes all the same, with a warning."""
+    """Where the note cannot be written, as on a full disk, it goes all the same, with one warning."""
     (tmp_path / "events.jsonl").mkdir()
     manager = new_manager(tmp_path, new_session(), retention=KeepLast(1))
     manager.save(0, 1, {"val_loss": 9.0})
-    for step in (2, 3):
-        with pytest.warns(HoldfastWarning, match="could not be written down"):
-            manager.save(0, step, {"val_loss": 10.0 - step})
+    with pytest.warns(HoldfastWarning, match="could not be written down"):
+        manager.save(0, 2, {"val_loss": 8.0})
+    manager.save(0, 3, {"val_loss": 7.0})
     assert [info.global_step for info in manager.checkpoints()] == [3]
 
 
