@@ -31,7 +31,7 @@ from holdfast.demo.plan import RunPlan
 from holdfast.demo.score import bleu, mean_loss
 from holdfast.demo.translate import translate
 from holdfast.demo.vocab import PAD
-from holdfast.policy import KeepAnyOf
+from holdfast.policy import Retention
 from holdfast.values import SaveReason
 
 METRIC, FURTHER_METRIC = "val_loss", "val_bleu"
@@ -67,7 +67,7 @@ def checkpoint_config(plan: RunPlan) -> CheckpointConfig:
     )
 
 
-def retention_rule(plan: RunPlan) -> KeepAnyOf:
+def retention_rule(plan: RunPlan) -> Retention:
     """The newest, those that are averaged at the end, and snapshots of the EMAs over the run."""
     return (
         KeepLast(plan.save_total_limit)

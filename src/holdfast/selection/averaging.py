@@ -89,9 +89,9 @@ def average(
     mean the decimals they print as. only: shell patterns of the FQNs to average; all others are
     those of the newest member. rules: pattern to "newest" or "equal", for tensors whose kind
     decides wrongly. dtype: of averaged tensors, by default as they are. on_damage: "exclude" leaves
-    out damaged members and says so. component: average this of each member in place of the model; of
-    one checkpoint and "ema" the result is that EMA as a model of its own. recalibrate: measure normalisation statistics anew. metrics: of
-    the average, if they are known already.
+    out damaged members and says so. component: average this of each member in place of the model;
+    of one checkpoint and "ema" the result is that EMA as a model of its own. recalibrate: measure
+    normalisation statistics anew. metrics: of the average, if they are known already.
 
     Floats are averaged, counters taken from the newest, flags and index tables must agree, and
     quantised values are refused. Ties stay ties. No optimizer state is carried along: training on
@@ -190,9 +190,7 @@ def _what(prepared: Prepared) -> str:
     return "average" if component == MODEL else re.sub(r"[^A-Za-z0-9-]", "-", component)[:40]
 
 
-def _save_request(
-    run: LocalRun, prepared: Prepared, metrics: Mapping[str, float]
-) -> SaveRequest:
+def _save_request(run: LocalRun, prepared: Prepared, metrics: Mapping[str, float]) -> SaveRequest:
     members, component = prepared.members, prepared.request.component
     newest = members[-1].record
     infos = read_catalog(run).infos
