@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from holdfast.engine.amend import set_pin
 from holdfast.engine.catalog import Entry, read_manifest
 from holdfast.engine.open_checkpoint import open_checkpoint
-from holdfast.engine.pinning import set_pin
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json, dump, parse_object
 from holdfast.selection.averaging import average
