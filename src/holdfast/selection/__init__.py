@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from holdfast.selection.averaging import Averaged, Recalibration, average, average_state
     from holdfast.selection.candidates import Candidate
     from holdfast.selection.choosing import last_k, spaced, top_k
-    from holdfast.selection.chosen import EnsembleMember, read_ensemble, write_chosen
+    from holdfast.selection.chosen import (
+        EnsembleMember,
+        build_candidate,
+        build_chosen,
+        read_ensemble,
+        write_chosen,
+    )
     from holdfast.selection.evaluation import Evaluation
     from holdfast.selection.evidence import EvaluationError
     from holdfast.selection.ranking import (
@@ -60,6 +66,8 @@ _HOMES = {
     "Trial": "tasting",
     "average": "averaging",
     "average_state": "averaging",
+    "build_candidate": "chosen",
+    "build_chosen": "chosen",
     "greedy_soup": "soup",
     "last_k": "choosing",
     "pareto_set": "ranking",
@@ -99,6 +107,8 @@ __all__ = [
     "Trial",
     "average",
     "average_state",
+    "build_candidate",
+    "build_chosen",
     "greedy_soup",
     "last_k",
     "pareto_set",

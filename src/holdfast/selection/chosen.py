@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from holdfast.engine.amend import set_pin
 from holdfast.engine.catalog import Entry, read_manifest
@@ -12,8 +13,12 @@ from holdfast.engine.open_checkpoint import open_checkpoint
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json, dump, parse_object
 from holdfast.selection.averaging import average
+from holdfast.selection.candidates import Candidate, Identified, identify
+from holdfast.selection.evaluation import Evaluation
 from holdfast.selection.members import MODEL, weights_digest
 from holdfast.selection.request import Checkpoint
+from holdfast.selection.scores import ScoreCache
+from holdfast.selection.scoring import Scoring
 from holdfast.selection.selected import SELECTION_FOLDER, Row, Selection
 from holdfast.storage import LocalRun
 from holdfast.storage.single_file import commit_file
@@ -77,6 +82,30 @@ def read_ensemble(recipe: Checkpoint) -> list[EnsembleMember]:
     for member in members:
         _require(member)
     return members
+
+
+def build_chosen(path: Checkpoint, evaluation: Evaluation) -> Any:
+    """The model that `write_chosen` wrote, built as the evaluation builds it, in eval mode.
+
+    Raises LoadError if it cannot be trusted, EvaluationError if it cannot be built.
+    """
+    place = Path(path)
+    if place.is_dir():
+        one = Candidate(place.name, "checkpoint", (place,))
+    else:
+        members = tuple(member.path for member in read_ensemble(place))
+        one = Candidate(place.name, "ensemble", members)
+    return _built(identify(one, "raise"), evaluation)
+
+
+def build_candidate(row: Row, evaluation: Evaluation) -> Any:
+    """The model of a row as it was scored, in eval mode. Raises as `build_chosen` does."""
+    return _built(row.candidate, evaluation)
+
+
+def _built(one: Identified, evaluation: Evaluation) -> Any:
+    nothing = ScoreCache(Path(), None)
+    return Scoring(evaluation, nothing, on_failure="raise", tell=lambda _: None).built(one)
 
 
 def _require(member: EnsembleMember) -> None:
