@@ -13,7 +13,7 @@ from holdfast.export.libraries import explaining
 from holdfast.export.prepare import Prepared, flatten
 
 LEGACY = (
-    "torch has deprecated TorchScript since 2.11 and closes its issues unread: use it only for a "
+    "torch has deprecated TorchScript since 2.11 and mends it no more: use it only for a "
     "runtime that cannot load a .pt2 program or ONNX yet"
 )
 CARD = "card.json"
