@@ -25,6 +25,7 @@ class CompiledFormat:
     """
 
     name = "aoti"
+    suffix = ".aoti.pt2"
     legacy = None
 
     def write(
@@ -38,7 +39,7 @@ class CompiledFormat:
                 where=f"graph {stem}",
                 fix="install g++ or set CXX, or leave this format out",
             )
-        file = f"{stem}.aoti.pt2"
+        file = f"{stem}{self.suffix}"
         program = prepared.program
         with (
             explaining("compile the graph", stem),

@@ -56,9 +56,13 @@ class FormatOptions:
 
 
 class Format(Protocol):
-    """A way to write a graph so that it runs without its Python code."""
+    """A way to write a graph so that it runs without its Python code.
+
+    suffix: of the graph's name in the names of its files.
+    """
 
     name: str
+    suffix: str
     legacy: str | None
 
     def write(

@@ -14,9 +14,9 @@ from holdfast.errors import ExportError
 from holdfast.export.formats.artifact import Artifact, FormatOptions, Reloaded
 from holdfast.export.libraries import INTERNAL_WARNINGS, explaining, extra_module, hushed, quiet
 from holdfast.export.prepare import Prepared
+from holdfast.export.runtime import EXTRA, new_session
 from holdfast.export.signature import Axis, Signature
 
-EXTRA = "onnx"
 _ONE_FILE_BYTES = 1_500_000_000
 _WARNINGS = (*INTERNAL_WARNINGS, r"# The axis name: \w+ will not be used")
 
@@ -25,6 +25,7 @@ class OnnxFormat:
     """`<stem>.onnx`, with `<stem>.onnx.data` beside it if the weights lie apart."""
 
     name = "onnx"
+    suffix = ".onnx"
     legacy = None
 
     def write(
@@ -59,7 +60,7 @@ class OnnxFormat:
         """A session of ONNX Runtime on the CPU, and the weights and nodes of the file."""
         onnx = extra_module("onnx", EXTRA)
         with explaining("load the ONNX model", artifact.graph), quiet(*_WARNINGS):
-            session = new_session(folder / artifact.files[0])
+            session = new_session(folder / artifact.files[0], threads=torch.get_num_threads())
             model = onnx.load(str(folder / artifact.files[0]))
             weights = {
                 initializer.name: torch.from_numpy(np.copy(array))
@@ -76,20 +77,6 @@ class OnnxFormat:
             return tuple(torch.from_numpy(np.copy(out)) for out in session.run(None, feed))
 
         return Reloaded(run, weights, _training_nodes(onnx, model))
-
-
-def new_session(path: Path, *, threads: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU. threads: None for as many as torch uses.
-
-    Raises ConfigError naming the extra if ONNX Runtime is missing, and what it raises itself.
-    """
-    runtime = extra_module("onnxruntime", EXTRA)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    # What it writes to standard error stands in the exception, too.
-    options.log_severity_level = 4
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _axis_names(signature: Signature) -> tuple[dict[int, str], ...]:

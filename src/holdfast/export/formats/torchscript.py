@@ -27,6 +27,7 @@ class TorchScriptFormat:
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.name = f"torchscript-{mode}"
+        self.suffix = f".{mode}.pt"
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
@@ -35,7 +36,7 @@ class TorchScriptFormat:
 
         What the tracer warned of (values it baked in) is kept in the facts of the artifact.
         """
-        file = f"{stem}.{self.mode}.pt"
+        file = f"{stem}{self.suffix}"
         warnings.warn(f"{self.name}: {LEGACY}", HoldfastWarning, stacklevel=2)
         with explaining(f"{self.mode} the graph", stem), warnings.catch_warnings(record=True) as w:
             warnings.simplefilter("always")
