@@ -61,9 +61,7 @@ def build(
         raise ConfigError("A format is asked for twice", fix="name each once")
     built = Built()
     with contextlib.ExitStack() as stack:
-        built.graphs = [
-            stack.enter_context(prepared(graph, seed=seed)) for graph in target.graphs
-        ]
+        built.graphs = [stack.enter_context(prepared(graph, seed=seed)) for graph in target.graphs]
         built.runners["eager"] = {one.graph.name: eager_runner(one) for one in built.graphs}
         for writer in writers:
             _build_format(built, target, folder, writer, options or FormatOptions(), tolerance)

@@ -112,7 +112,12 @@ def _calling(facts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _artifacts(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield from ("## Artifacts", "", "Each was read back from disk and compared with eager mode.", "")
+    yield from (
+        "## Artifacts",
+        "",
+        "Each was read back from disk and compared with eager mode.",
+        "",
+    )
     rows = [
         (
             one["format"] + (" (legacy)" if one["legacy"] else ""),
@@ -126,7 +131,16 @@ def _artifacts(facts: Mapping[str, Any]) -> Iterator[str]:
         )
         for one in facts["artifacts"]
     ]
-    columns = ("format", "graph", "files", "MB", "shapes", "largest difference", "arg-max", "weights")
+    columns = (
+        "format",
+        "graph",
+        "files",
+        "MB",
+        "shapes",
+        "largest difference",
+        "arg-max",
+        "weights",
+    )
     yield from _table(columns, rows)
     yield ""
     for one in facts["artifacts"]:
@@ -135,7 +149,9 @@ def _artifacts(facts: Mapping[str, Any]) -> Iterator[str]:
                 f"- {one['format']} {one['graph']}, {name}: tolerance {tolerance['absolute']:g} + "
                 f"{tolerance['relative']:g} of the size, arg-max {tolerance['agreement']:.1%}"
             )
-        yield from (f"- {one['format']}: {check['name']}: {check['text']}" for check in one["checks"])
+        yield from (
+            f"- {one['format']}: {check['name']}: {check['text']}" for check in one["checks"]
+        )
         if one["legacy"]:
             yield f"- {one['format']} is legacy: {one['legacy']}"
     for one in facts["refused"]:

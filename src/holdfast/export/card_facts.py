@@ -80,9 +80,7 @@ def _shape(one: Prepared, outputs: Sequence[Tensor]) -> list[Json]:
         axes = [
             name
             for name in one.graph.signature.axes
-            if all(
-                size == case.sizes[name] for size, case in zip(sizes, one.cases, strict=True)
-            )
+            if all(size == case.sizes[name] for size, case in zip(sizes, one.cases, strict=True))
         ]
         shape.append(axes[0] if axes else "varies")
     return shape
@@ -102,7 +100,7 @@ def _weights(weights: Weights) -> dict[str, Json]:
 
 
 def _graph(one: Prepared) -> dict[str, Json]:
-    example = {
+    example: dict[str, Json] = {
         given.name: {"shape": list(tensor.shape), "first_values": _first(tensor)}
         for given, tensor in zip(one.graph.signature.inputs, one.cases[0].inputs, strict=True)
     }
@@ -110,7 +108,7 @@ def _graph(one: Prepared) -> dict[str, Json]:
         "name": one.graph.name,
         "signature": one.graph.signature.to_dict(),
         "outputs": list(describe_outputs(one)),
-        "example": dict(example),
+        "example": example,
         "unused": {
             "parameters": list(one.unused.parameters),
             "buffers": list(one.unused.buffers),

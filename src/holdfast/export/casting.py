@@ -57,7 +57,7 @@ class CastEffect:
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     """A floating dtype by its name or short name. Raises ConfigError for any other."""
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if found not in DTYPES.values():
+    if found is None or found not in DTYPES.values():
         raise ConfigError(f"Weights cannot be cast to {dtype}", fix="use bf16, fp16 or fp32")
     return found
 
@@ -108,9 +108,7 @@ def _change(tensor: Tensor, narrow: Tensor) -> tuple[float, float, float, int]:
     )
 
 
-def _effect(
-    dtype: torch.dtype, changes: dict[str, tuple[float, float, float, int]]
-) -> CastEffect:
+def _effect(dtype: torch.dtype, changes: dict[str, tuple[float, float, float, int]]) -> CastEffect:
     shares = {
         name: (gap / size) ** 0.5 if size else 0.0 for name, (gap, size, _, _) in changes.items()
     }

@@ -131,9 +131,7 @@ def inspect(
     began = time.monotonic()
     tolerances = {
         name: tolerance_for(output.dtype, tolerance)
-        for name, output in zip(
-            prepared.graph.signature.outputs, prepared.expected[0], strict=True
-        )
+        for name, output in zip(prepared.graph.signature.outputs, prepared.expected[0], strict=True)
     }
 
     def report(

@@ -29,8 +29,6 @@ def hub_card(weights: Weights, effect: CastEffect | None, licence: str | None, *
         lines += [f"- {key}: {value}" for key, value in metrics.items()]
     lines += ["", "## Weights", ""]
     dtypes = sorted({str(t.dtype).removeprefix("torch.") for t in weights.tensors.values()})
-    lines.append(
-        f"{len(weights.unique())} tensors, {weights.bytes} bytes, {', '.join(dtypes)}."
-    )
+    lines.append(f"{len(weights.unique())} tensors, {weights.bytes} bytes, {', '.join(dtypes)}.")
     lines += [f"{effect}."] if effect is not None else []
     return "\n".join([*lines, *weights.notes]) + "\n"

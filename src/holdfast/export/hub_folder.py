@@ -51,8 +51,7 @@ def write_weights(
         return (WEIGHTS_FILE,)
     where: dict[str, Json] = {}
     names = [
-        f"model-{index:05d}-of-{len(shards):05d}.safetensors"
-        for index in range(1, len(shards) + 1)
+        f"model-{index:05d}-of-{len(shards):05d}.safetensors" for index in range(1, len(shards) + 1)
     ]
     for file, shard in zip(names, shards, strict=True):
         write_tensors(shard, folder / file, {})

@@ -17,7 +17,7 @@ from holdfast.errors import ConfigError, GateError
 from holdfast.export.building import Built, Refusal, build
 from holdfast.export.card import render_card
 from holdfast.export.card_facts import card_facts
-from holdfast.export.checkpoint_file import write_tensors
+from holdfast.export.checkpoint_file import write_tensors, write_weights_file
 from holdfast.export.exportable import About, Exportable
 from holdfast.export.formats import FormatOptions, find_format
 from holdfast.export.gate import GateReport
@@ -46,7 +46,10 @@ from holdfast.jsontext import Json
 from holdfast.manifest import CONFIG_FILE, iso_time
 from holdfast.storage.durable import check_name, entry_exists
 
-_RESERVED = frozenset((CARD_FILE, CARD_JSON_FILE, EXAMPLES_FILE, RECORD_FILE, SUMS_FILE, CONFIG_FILE))
+WEIGHT_FORMATS = ("safetensors", "pt")
+_RESERVED = frozenset(
+    (CARD_FILE, CARD_JSON_FILE, EXAMPLES_FILE, RECORD_FILE, SUMS_FILE, CONFIG_FILE)
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,9 @@ def release(
 
     to: the folder, named after its version unless `version` is given. weights: what the model is
     to hold, loaded into it; None takes the model as it is. formats: see
-    `holdfast.export.formats`; the plain weights are always beside them, since no compiled format
-    promises to load in later versions. allow_refusals: leave out formats that cannot be made or do
-    not pass, instead of raising.
+    `holdfast.export.formats`; the weights as safetensors are always beside them, since no compiled
+    format promises to load in later versions, and as `.pt` with "pt". allow_refusals: leave out
+    formats that cannot be made or do not pass, instead of raising.
 
     The same version with the same content is found and left as it is; with other content it is
     refused. Raises ConfigError for that, GateError listing what did not pass, ExportError for a
@@ -100,14 +103,17 @@ def release(
     chosen = check_version(version if version is not None else place.name)
     held = weights if isinstance(weights, Weights) else _open(target, weights)
     held.load_into(target.model)
-    names = [find_format(name).name for name in formats]
-    identity = _identity(target, held, names, about)
+    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
+    identity = _identity(target, held, formats, about)
     found = _released(place, chosen, identity)
     if found is not None:
         return found
     with published(place) as folder:
         files = _write_files(target, folder)
         files += write_weights(held, folder, shard_bytes=shard_bytes)
+        if "pt" in formats:
+            write_weights_file(held, folder / "model.pt")
+            files.append("model.pt")
         if held.config is not None:
             (folder / CONFIG_FILE).write_bytes(jsontext.dump(held.config, indent=2) + b"\n")
         base = options or FormatOptions()
@@ -136,6 +142,7 @@ def _open(target: Exportable, weights: WeightsLike | None) -> Weights:
 def _identity(
     target: Exportable, weights: Weights, formats: Sequence[str], about: About
 ) -> dict[str, str]:
+    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
     signatures: dict[str, Json] = {g.name: g.signature.to_dict() for g in target.graphs}
     given: dict[str, Json] = {
         name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else sha256_of(value)
@@ -145,7 +152,7 @@ def _identity(
         "weights": _weights_digest(weights.tensors),
         "config": json_digest(weights.config),
         "signatures": json_digest(signatures),
-        "formats": " ".join(sorted(formats)),
+        "formats": " ".join(sorted({*names} | ({"pt"} & {*formats}))),
         "files": json_digest(given),
         "licence": about.licence or "",
         "name": about.name,
@@ -172,9 +179,7 @@ def _released(place: Path, version: str, identity: Mapping[str, str]) -> Release
         raise ConfigError("Something else has the name of the release", where=str(place))
     check = verify_release(place)
     record = check.record
-    differing = [
-        part for part, value in identity.items() if record.identity.get(part) != value
-    ]
+    differing = [part for part, value in identity.items() if record.identity.get(part) != value]
     if record.version != version:
         differing.append("version")
     if differing:
@@ -223,8 +228,7 @@ def _write_examples(graphs: Sequence[Prepared], folder: Path) -> None:
             stem = f"{one.graph.name}/{number}"
             case, outputs = one.cases[index], one.expected[index]
             tensors |= {
-                f"{stem}/in/{name}": tensor
-                for name, tensor in zip(names, case.inputs, strict=True)
+                f"{stem}/in/{name}": tensor for name, tensor in zip(names, case.inputs, strict=True)
             }
             tensors |= {
                 f"{stem}/out/{name}": tensor
@@ -250,15 +254,15 @@ def _inner_card(
     """What travels inside an artifact: who it is and how to call it."""
     keys = ("kind", "name", "id", "run", "global_step")
     return {
-        **{key: value for key, value in _head(about, version, identity).items() if key != "created"},
+        **{
+            key: value for key, value in _head(about, version, identity).items() if key != "created"
+        },
         "graphs": {graph.name: graph.signature.to_dict() for graph in target.graphs},
         "from": {key: weights.provenance[key] for key in keys if key in weights.provenance},
     }
 
 
-def _write_record(
-    folder: Path, head: Mapping[str, Json], weights: Weights, built: Built
-) -> None:
+def _write_record(folder: Path, head: Mapping[str, Json], weights: Weights, built: Built) -> None:
     record: dict[str, Json] = {
         "schema": SCHEMA,
         **head,

@@ -25,9 +25,7 @@ from holdfast.session.original import OriginalSource
 from holdfast.state import canonical_names
 from holdfast.storage import LocalRun
 
-WeightsLike: TypeAlias = (
-    str | os.PathLike[str] | Averaged | Recipe | SweepPoint | Sweep | nn.Module
-)
+WeightsLike: TypeAlias = str | os.PathLike[str] | Averaged | Recipe | SweepPoint | Sweep | nn.Module
 """A checkpoint folder, an original `.pt` file, an average, a reconstructed EMA, a live model."""
 
 MODEL, RUN = "model", "run"
@@ -242,9 +240,7 @@ def _provenance(name: str, path: Path, manifest: Manifest, component: str) -> di
         "time": iso_time(manifest.time),
         "reason": manifest.reason.text,
         "metrics": {key: metric_out(value) for key, value in manifest.metrics.items()},
-        "parents": [
-            {"relation": p.relation, "id": p.id, "name": p.name} for p in manifest.parents
-        ],
+        "parents": [{"relation": p.relation, "id": p.id, "name": p.name} for p in manifest.parents],
         "training": dict(manifest.provenance),
     }
     if "recipe" in manifest.extra:

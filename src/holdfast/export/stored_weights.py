@@ -35,8 +35,7 @@ def compare_weights(prepared: Prepared, stored: Mapping[str, Tensor]) -> tuple[s
     lost = {
         name: tensor
         for name, tensor in wanted.items()
-        if _key(tensor) not in present
-        and not (tensor.dim() == 2 and _key(tensor.t()) in present)
+        if _key(tensor) not in present and not (tensor.dim() == 2 and _key(tensor.t()) in present)
     }
     own = {_key(tensor) for tensor in wanted.values()}
     own |= {_key(tensor.t()) for tensor in wanted.values() if tensor.dim() == 2}

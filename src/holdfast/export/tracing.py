@@ -14,16 +14,14 @@ from holdfast.export.signature import Axis, Signature
 
 
 def trace_program(graph: Graph, example: tuple[Tensor, ...]) -> ExportedProgram:
-    """The graph as an exported program; its module must be in evaluation mode. Raises ExportError with the exporter's reason.
+    """The graph as an exported program; its module must be in evaluation mode.
 
     The ranges are those of the signature: an axis the exporter finds it must fix is refused, not
-    fixed in silence.
+    fixed in silence. Raises ExportError with the exporter's reason.
     """
     shapes = dynamic_shapes(graph.signature)
     with explaining("export the graph", graph.name), quiet(*INTERNAL_WARNINGS):
-        return torch.export.export(
-            graph.module, example, dynamic_shapes=shapes, strict=False
-        )
+        return torch.export.export(graph.module, example, dynamic_shapes=shapes, strict=False)
 
 
 def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:

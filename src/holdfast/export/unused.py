@@ -56,9 +56,7 @@ def find_unused(module: nn.Module, calls: Sequence[Sequence[Tensor]]) -> Unused:
     buffers = _untouched(module.named_buffers(remove_duplicate=False), touched)
     idle = {**parameters, **buffers}
     memory = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in idle.values()}
-    return Unused(
-        tuple(parameters), tuple(buffers), _outermost(module, idle), sum(memory.values())
-    )
+    return Unused(tuple(parameters), tuple(buffers), _outermost(module, idle), sum(memory.values()))
 
 
 def without_unused(module: nn.Module, unused: Unused) -> nn.Module:
@@ -74,11 +72,11 @@ def without_unused(module: nn.Module, unused: Unused) -> nn.Module:
     return slim
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the memory of every tensor an operation takes."""
 
     def __init__(self, touched: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._touched = touched
 
     def __torch_dispatch__(  # type: ignore[no-untyped-def]

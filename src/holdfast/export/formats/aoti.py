@@ -26,7 +26,7 @@ class CompiledFormat:
 
     name = "aoti"
     suffix = ".aoti.pt2"
-    legacy = None
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions

@@ -26,7 +26,7 @@ class OnnxFormat:
 
     name = "onnx"
     suffix = ".onnx"
-    legacy = None
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions

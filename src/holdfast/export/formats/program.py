@@ -20,7 +20,7 @@ class ProgramFormat:
 
     name = "program"
     suffix = ".pt2"
-    legacy = None
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
@@ -72,5 +72,3 @@ def _trains(target: str, arguments: tuple[Any, ...]) -> bool:
 
 def _nodes(program: ExportedProgram) -> int:
     return sum(1 for node in program.graph.nodes if node.op == "call_function")
-
-

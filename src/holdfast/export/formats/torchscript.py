@@ -22,7 +22,7 @@ CARD = "card.json"
 class TorchScriptFormat:
     """`<stem>.<mode>.pt` for `torch.jit.load`. mode: "trace" or "script"."""
 
-    legacy = LEGACY
+    legacy: str | None = LEGACY
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
@@ -42,7 +42,7 @@ class TorchScriptFormat:
             warnings.simplefilter("always")
             module = prepared.graph.module
             made = (
-                torch.jit.trace(module, prepared.example, check_trace=False)
+                torch.jit.trace(module, prepared.example, check_trace=False)  # type: ignore[no-untyped-call]
                 if self.mode == "trace"
                 else torch.jit.script(module)
             )
@@ -62,7 +62,8 @@ class TorchScriptFormat:
         """Load the archive on the CPU."""
         with explaining("load the TorchScript archive", artifact.graph), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
-            module = torch.jit.load(str(folder / artifact.files[0]), map_location="cpu")
+            file = str(folder / artifact.files[0])
+            module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
 
         def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             with torch.no_grad():
