@@ -15,48 +15,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from holdfast.export.casting import CastEffect
-    from holdfast.export.exportable import About, Exportable, exportable
     from holdfast.export.exporter import InferenceCheckpoint, ModelExporter
     from holdfast.export.formats import Artifact, FormatOptions
     from holdfast.export.gate import GateReport
     from holdfast.export.graph import Check, CheckResult, Graph, Runner
     from holdfast.export.matrix import Case, shape_matrix
     from holdfast.export.prepare import prepared
-    from holdfast.export.release import Release, release
+    from holdfast.export.releasing import Release, release
     from holdfast.export.running import ReleasedGraph, load_released
     from holdfast.export.signature import Axis, Input, Signature, tokens
     from holdfast.export.source import Weights, open_weights
+    from holdfast.export.target import About, Exportable, exportable
     from holdfast.export.tolerance import Tolerance
     from holdfast.export.unused import without_unused
     from holdfast.export.verifying import ReleaseCheck, verify_release
 
 _HOMES = {
-    "About": "exportable",
+    "About": "target",
     "Artifact": "formats",
     "Axis": "signature",
     "Case": "matrix",
     "CastEffect": "casting",
     "Check": "graph",
     "CheckResult": "graph",
-    "Exportable": "exportable",
+    "Exportable": "target",
     "FormatOptions": "formats",
     "GateReport": "gate",
     "Graph": "graph",
     "InferenceCheckpoint": "exporter",
     "Input": "signature",
     "ModelExporter": "exporter",
-    "Release": "release",
+    "Release": "releasing",
     "ReleaseCheck": "verifying",
     "ReleasedGraph": "running",
     "Runner": "graph",
     "Signature": "signature",
     "Tolerance": "tolerance",
     "Weights": "source",
-    "exportable": "exportable",
+    "exportable": "target",
     "load_released": "running",
     "open_weights": "source",
     "prepared": "prepare",
-    "release": "release",
+    "release": "releasing",
     "shape_matrix": "matrix",
     "tokens": "signature",
     "verify_release": "verifying",

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from holdfast.errors import ConfigError, ExportError, GateError
-from holdfast.export.exportable import Exportable
 from holdfast.export.formats import Artifact, Format, FormatOptions, find_format
 from holdfast.export.gate import GateReport, inspect
 from holdfast.export.graph import Runner
 from holdfast.export.prepare import Prepared, flatten, prepared
+from holdfast.export.target import Exportable
 from holdfast.export.tolerance import Tolerance
 
 

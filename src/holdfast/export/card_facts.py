@@ -11,11 +11,11 @@ from typing import Any
 from torch import Tensor
 
 from holdfast.export.building import Built
-from holdfast.export.exportable import About
 from holdfast.export.gate import GateReport
 from holdfast.export.prepare import Prepared
 from holdfast.export.signature import Signature
 from holdfast.export.source import Weights
+from holdfast.export.target import About
 from holdfast.jsontext import Json
 
 SCHEMA = "holdfast-card/1"

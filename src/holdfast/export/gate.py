@@ -153,7 +153,7 @@ def inspect(
         _compare(prepared, case, expected, reloaded, list(tolerances.values()))
         for case, expected in zip(prepared.cases, prepared.expected, strict=True)
     ]
-    said, changed = compare_weights(prepared, reloaded.weights)
+    said, changed = compare_weights(prepared, reloaded.weights, artifact.converted)
     problems = [*reloaded.problems, *changed]
     problems += [
         f"{case.name} ({_sizes(case.sizes)}): {case.problem}"

@@ -10,8 +10,8 @@ from typing import Any
 from torch import nn
 
 from holdfast.errors import ConfigError, HoldfastError
-from holdfast.export.exportable import Exportable, exportable
 from holdfast.export.signature import Signature
+from holdfast.export.target import Exportable, exportable
 from holdfast.jsontext import Json
 
 

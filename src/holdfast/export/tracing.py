@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from holdfast.export.graph import Graph
@@ -19,7 +21,7 @@ def trace_program(graph: Graph, example: tuple[Tensor, ...]) -> ExportedProgram:
     The ranges are those of the signature: an axis the exporter finds it must fix is refused, not
     fixed in silence. Raises ExportError with the exporter's reason.
     """
-    shapes = dynamic_shapes(graph.signature)
+    shapes = nested(graph.module, dynamic_shapes(graph.signature))
     with explaining("export the graph", graph.name), quiet(*INTERNAL_WARNINGS):
         return torch.export.export(graph.module, example, dynamic_shapes=shapes, strict=False)
 
@@ -39,3 +41,12 @@ def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
         }
         for one in signature.inputs
     )
+
+
+def nested(module: nn.Module, shapes: Sequence[Any]) -> tuple[Any, ...]:
+    """One entry for each input in the nesting the exporter wants: those of *args as one tuple."""
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    before = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:before], tuple(shapes[before:]))

@@ -16,6 +16,8 @@ from holdfast.export.libraries import INTERNAL_WARNINGS, explaining, extra_modul
 from holdfast.export.prepare import Prepared
 from holdfast.export.runtime import EXTRA, new_session
 from holdfast.export.signature import Axis, Signature
+from holdfast.export.stored_weights import tensor_digest
+from holdfast.export.tracing import nested
 
 _ONE_FILE_BYTES = 1_500_000_000
 _WARNINGS = (*INTERNAL_WARNINGS, r"# The axis name: \w+ will not be used")
@@ -47,14 +49,15 @@ class OnnxFormat:
                 opset_version=options.opset,
                 input_names=[one.name for one in signature.inputs],
                 output_names=list(signature.outputs),
-                dynamic_shapes=_axis_names(signature),
+                dynamic_shapes=nested(prepared.graph.module, _axis_names(signature)),
             )
             if converted is None:
                 raise ExportError("The exporter returned nothing", where=f"graph {stem}")
+            digests = _converted(converted)
             converted.model.metadata_props["holdfast.card"] = options.card.decode()
             converted.save(folder / f"{stem}.onnx", external_data=apart)
         files = (f"{stem}.onnx", f"{stem}.onnx.data") if apart else (f"{stem}.onnx",)
-        return Artifact(stem, self.name, files, facts=_facts(folder / files[0]))
+        return Artifact(stem, self.name, files, facts=_facts(folder / files[0]), converted=digests)
 
     def reload(self, folder: Path, artifact: Artifact) -> Reloaded:
         """A session of ONNX Runtime on the CPU, and the weights and nodes of the file."""
@@ -97,6 +100,20 @@ def _facts(path: Path) -> dict[str, Any]:
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir": model.ir_version,
         "nodes": len(model.graph.node),
+    }
+
+
+def _converted(made: Any) -> dict[str, bytes]:
+    """Digest by name of every initializer as the converter left it."""
+    arrays = {
+        name: value.const_value.numpy()
+        for name, value in made.model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    return {
+        name: tensor_digest(torch.from_numpy(np.array(array, order="C")))
+        for name, array in arrays.items()
+        if array.dtype.name in _NUMPY_DTYPES
     }
 
 

@@ -18,7 +18,6 @@ from holdfast.export.building import Built, Refusal, build
 from holdfast.export.card import render_card
 from holdfast.export.card_facts import card_facts
 from holdfast.export.checkpoint_file import write_tensors, write_weights_file
-from holdfast.export.exportable import About, Exportable
 from holdfast.export.formats import FormatOptions, find_format
 from holdfast.export.gate import GateReport
 from holdfast.export.hub_folder import SHARD_BYTES, write_weights
@@ -40,6 +39,7 @@ from holdfast.export.record import (
     sha256_of,
 )
 from holdfast.export.source import Weights, WeightsLike, open_weights
+from holdfast.export.target import About, Exportable
 from holdfast.export.tolerance import Tolerance
 from holdfast.export.verifying import verify_release
 from holdfast.jsontext import Json
