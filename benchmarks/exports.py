@@ -67,18 +67,16 @@ def main() -> int:
         for row in _rows(name, formats):
             rows.append(row)
             shown = f"{row.cases} shapes, {row.difference}" if row.passed else row.outcome
-            print(
-                f"{row.architecture:<10} {row.format:<20} {shown}  {row.seconds:.1f} s", flush=True
-            )
+            what = f"{row.architecture:<10} {row.format:<20}"
+            print(f"{what} {shown}  {row.seconds:.1f} s", flush=True)
     if options.write:
         _write(rows)
     unexplained = [row for row in rows if not row.passed and not row.outcome]
     shipped = {row.architecture for row in rows if row.passed and row.format == "onnx"}
     good = not unexplained and shipped == set(names)
-    print(
-        f"{'PASS' if good else 'MISSED'}: {len(shipped)} of {len(names)} architectures pass as ONNX,"
-    )
-    print(f"  {sum(row.passed for row in rows)} of {len(rows)} exports passed, the others say why")
+    verdict = "PASS" if good else "MISSED"
+    print(f"{verdict}: {len(shipped)} of {len(names)} architectures pass as ONNX")
+    print(f"{sum(row.passed for row in rows)} of {len(rows)} exports passed, the others say why")
     return 0 if good else 1
 
 

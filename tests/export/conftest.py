@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_world import ready
+from export_world import QUICK, ready
 
 from holdfast.errors import HoldfastWarning
 from holdfast.export.formats import FORMATS, Artifact, FormatOptions
 from holdfast.export.prepare import Prepared
-
-QUICK = ("program", "onnx", "torchscript-trace")
 
 
 @pytest.fixture(autouse=True)

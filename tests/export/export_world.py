@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from holdfast.export import Axis, Graph, Signature, prepared, tokens
 from holdfast.export.prepare import Prepared
 
+QUICK = ("program", "onnx", "torchscript-trace")
 VOCABULARY, WIDTH, LONGEST = 20, 8, 12
 BATCH, LENGTH = Axis("batch", 1, 5), Axis("length", 1, LONGEST)
 SIGNATURE = Signature((tokens("ids", (BATCH, LENGTH), VOCABULARY),), ("logits",))

@@ -10,8 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from conftest import QUICK
-from export_world import LONGEST, SIGNATURE, VOCABULARY, WIDTH, Tagger, new_tagger, posing_as
+from export_world import LONGEST, QUICK, SIGNATURE, VOCABULARY, WIDTH, Tagger, new_tagger, posing_as
 
 from holdfast.errors import GateError, HoldfastWarning
 from holdfast.export import Input, Signature

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -88,6 +88,7 @@ def test_what_contradicts_itself_is_no_signature(make: Any) -> None:
         make()
 
 
+@settings(deadline=None, derandomize=True, max_examples=40)
 @given(
     st.lists(
         st.builds(
