@@ -48,7 +48,7 @@ class Stream:
         if not data:
             return None
         self._buffer += data
-        messages = []
+        messages: list[Message] = []
         while True:
             message = self._next()
             if message is None:

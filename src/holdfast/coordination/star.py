@@ -121,9 +121,7 @@ class StarOperation:
             return self._decide(name, part, decide)
         self._node.send(0, Message("part", self._name, name, self._node.rank, part))
         # Rank 0 waits for the slowest, and then has work of its own to do.
-        found = self._node.mailbox.collect(
-            self._name, name, range(1), self._timeout * _PATIENCE
-        )
+        found = self._node.mailbox.collect(self._name, name, range(1), self._timeout * _PATIENCE)
         if isinstance(found, Failure):
             if found.rank == 0:
                 self.fail(f"rank {self._node.rank} gave up on rank 0: {found.reason}")
@@ -153,7 +151,9 @@ class StarOperation:
         if isinstance(found, Failure):
             self._tell(found)
             raise self._error(found)
-        answer = part if decide is None else decide([part, *(found[r] for r in range(1, node.size))])
+        answer = (
+            part if decide is None else decide([part, *(found[r] for r in range(1, node.size))])
+        )
         for peer in node.peers:
             node.send(peer, Message("answer", self._name, name, 0, answer))
         return answer
@@ -248,9 +248,10 @@ def _greeted(connection: socket.socket, token: str, size: int) -> tuple[int, Str
             messages = stream.receive()
     except OSError:
         messages = None
-    if messages and messages[0].kind == "hello" and 0 < messages[0].rank < size:
-        if hmac.compare_digest(messages[0].payload, token.encode()):
-            return messages[0].rank, stream
+    hello = messages[0] if messages and messages[0].kind == "hello" else None
+    known = hello is not None and hmac.compare_digest(hello.payload, token.encode())
+    if hello is not None and known and 0 < hello.rank < size:
+        return hello.rank, stream
     stream.close()
     return None
 

@@ -57,7 +57,8 @@ class CheckpointFiles:
     @property
     def parts(self) -> tuple[RankFile, ...]:
         """What each rank wrote; empty unless the checkpoint is sharded. Raises as `state` does."""
-        return self._parts if self.state is not None else ()
+        _ = self.state
+        return self._parts
 
     def tensor_file(self, file: str) -> TensorFile:
         """One tensor file, its header proven. Raises DamagedError or FormatError."""

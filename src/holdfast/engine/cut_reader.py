@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -46,7 +47,7 @@ def _read(cut: Cut, *, hashed: bool, progress: Progress) -> None:
     hasher = Hasher()
     for at in range(begin, end, step):
         until = min(at + step, end)
-        part = memoryview(buffer)[: (until - at) * row_bytes]
+        part = buffer.data[: (until - at) * row_bytes]
         file.opened.read_into(file.file, file.data_start + spec.begin + at * row_bytes, part)
         hasher.update(part)
         _place(cut, buffer, at, until)
@@ -55,7 +56,7 @@ def _read(cut: Cut, *, hashed: bool, progress: Progress) -> None:
         raise tensor_damage(file, cut.name, hasher.raw()).error(file.opened.place)
 
 
-def _place(cut: Cut, buffer: np.ndarray, at: int, until: int) -> None:  # type: ignore[type-arg]
+def _place(cut: Cut, buffer: npt.NDArray[np.uint8], at: int, until: int) -> None:
     """Copy what is wanted of rows [at, until) of the piece from the buffer."""
     first, count = cut.part.offsets[0], cut.part.sizes[0]
     low, high = max(at, first), min(until, first + count)

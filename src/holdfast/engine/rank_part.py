@@ -41,13 +41,19 @@ class Part:
 
     components: as captured, with tensors reduced to the pieces this rank stores (views). offsets:
     by component and stored name, of pieces that are not whole tensors. shapes, bytes: of every
-    whole tensor and of each component as a whole, the same on all ranks.
+    whole tensor and of each component as a whole, the same on all ranks. sources: address of each
+    piece to that of the tensor it is part of.
     """
 
     components: Sequence[ComponentState]
     offsets: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     shapes: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
+    sources: Mapping[int, int] = field(default_factory=dict)
+
+    def pieces_within(self, addresses: Collection[int]) -> set[int]:
+        """Addresses of the pieces whose tensors are at `addresses`."""
+        return {piece for piece, source in self.sources.items() if source in addresses}
 
 
 def part_of(
@@ -64,6 +70,7 @@ def part_of(
     offsets: dict[str, dict[str, tuple[int, ...]]] = {}
     shapes: dict[str, dict[str, tuple[int, ...]]] = {}
     sizes: dict[str, int] = {}
+    sources: dict[int, int] = {}
     everyone = tuple(range(size))
     for component in components:
         name = component.name
@@ -76,13 +83,14 @@ def part_of(
         boxes = _divided(component, rank, everyone)
         pieces = {n: narrowed(component.tensors[n], box) for n, (box, _) in boxes.items()}
         mine.append(replace(component, tensors=pieces))
+        sources |= {p.data_ptr(): component.tensors[n].data_ptr() for n, p in pieces.items()}
         offsets[name] = {n: at for n, (_, at) in boxes.items() if any(at)}
         shapes[name] = {n: _shape(component, n) for n in component.tensors}
         sizes[name] = sum(
             tensor.itemsize * Box((), shapes[name][n]).elements
             for n, tensor in component.tensors.items()
         )
-    return Part(mine, offsets, shapes, sizes)
+    return Part(mine, offsets, shapes, sizes, sources)
 
 
 def _shape(component: ComponentState, name: str) -> tuple[int, ...]:

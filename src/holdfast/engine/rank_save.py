@@ -70,9 +70,7 @@ def save_with_ranks(
     """
     agreed = request.ranks
     if agreed is None or not isinstance(run, SharedRun):
-        raise SaveError(
-            "This place cannot take one checkpoint from many ranks", where=run.place
-        )
+        raise SaveError("This place cannot take one checkpoint from many ranks", where=run.place)
     try:
         with agreed.operation:
             return _Attempt(run, request, agreed).carry_out(progress, earlier, proof, cost)
@@ -200,9 +198,7 @@ class _Attempt:
         agreed, request = self._agreed, self._request
         records, entries, linked = write_tensors(place, files, progress, earlier)
         in_file = {n: file.name for file in files for n in file.tensors}
-        holding = {
-            c.name: _file_of(c, in_file) for c in request.components if c.tensors
-        }
+        holding = {c.name: _file_of(c, in_file) for c in request.components if c.tensors}
         part = RankFile(
             agreed.rank,
             agreed.size,
@@ -231,9 +227,7 @@ class _Attempt:
         self, files: Sequence[TensorFilePlan]
     ) -> dict[str, Mapping[str, tuple[int, ...]]]:
         every = {n: at for of in self._agreed.part.offsets.values() for n, at in of.items()}
-        return {
-            file.name: {n: every[n] for n in file.tensors if n in every} for file in files
-        }
+        return {file.name: {n: every[n] for n in file.tensors if n in every} for file in files}
 
     def _commit(
         self,
@@ -325,7 +319,7 @@ class _Attempt:
         return manifest_of(self._request, components, records, world=world)
 
     def _refuse_if_late(self) -> None:
-        """The others may have given up: then this must not appear after they said that it failed."""
+        """The others may have given up, and said so: then this must not appear after all."""
         limit = self._agreed.timeout_seconds * _COMMIT_SHARE
         if self._agreed.size > 1 and clock.monotonic() - self._asked_at > limit:
             raise SaveError(
@@ -337,5 +331,3 @@ class _Attempt:
 
 def _file_of(component: ComponentState, in_file: Mapping[str, str]) -> str:
     return in_file[next(iter(component.tensors))]
-
-

@@ -83,6 +83,10 @@ class MetricsHistory:
     def _append(self, record: Mapping[str, Json]) -> None:
         self._pending.append(dump(record))
 
+    def forget_lines(self) -> None:
+        """Write nothing of what waits: another rank does."""
+        self._pending.clear()
+
     def flush(self) -> None:
         """Append what waits to the history file, durably. Raises SaveError; the rest waits."""
         with self._flushing:

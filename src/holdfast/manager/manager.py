@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from holdfast.clock import Clock
+from holdfast.coordination import Coordination
 from holdfast.engine.catalog import Entry, read_catalog
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
@@ -44,7 +45,8 @@ class CheckpointManager:
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
     triggers: when `maybe_save` saves. retention: what rotation keeps; by default what `config`
     says. clock: the time, for tests. on_commit, on_failure: called with the checkpoint's folder and
-    its record, or the error, after each save, on the thread that wrote it.
+    its record, or the error, after each save, on the thread that wrote it. coordination: the other
+    ranks of the job; by default those of torch.distributed's process group, if there is one.
 
     One process at a time writes a run folder, from its first save until `close`; any number may
     read it. As a context manager it closes itself, and with `save_on_exception` or `AtExit` among
@@ -65,6 +67,7 @@ class CheckpointManager:
         clock: Clock | None = None,
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
+        coordination: Coordination | None = None,
     ) -> None:
         self.config = config
         self.objects = LiveObjects(
@@ -72,7 +75,14 @@ class CheckpointManager:
         )
         run = LocalRun(config.checkpoint_dir)
         self._parts = assemble(
-            run, config, self.objects, triggers, retention, clock, Callbacks(on_commit, on_failure)
+            run,
+            config,
+            self.objects,
+            triggers,
+            retention,
+            clock,
+            Callbacks(on_commit, on_failure),
+            coordination,
         )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
@@ -192,9 +202,11 @@ class CheckpointManager:
     def prune(self) -> None:
         """Carry out the retention rule and refresh the pointers. Saving does this by itself.
 
-        Raises LockedError if another process writes the run.
+        Of many ranks, rank 0 does it. Raises LockedError if another process writes the run.
         """
         self.wait()
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return
         self._context.writer.ensure()
         for text in self._parts.rotation.prune():
             warnings.warn(text, HoldfastWarning, stacklevel=2)

@@ -40,9 +40,7 @@ def choose_targets(
             if name not in targets:
                 device = _device(last, parameter, groups.get(key, {}), there)
                 usable = _usable(there, facts[name], device, taken)
-                targets[name] = (
-                    _fresh(facts[name], parameter, device) if usable is None else usable
-                )
+                targets[name] = _fresh(facts[name], parameter, device) if usable is None else usable
                 taken.add(local_part(targets[name]).data_ptr())
     for group, live_group in zip(saved["param_groups"], current["param_groups"], strict=True):
         # Options such as a tensor learning rate: small, and torch copies them anyway.

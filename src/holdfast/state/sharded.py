@@ -5,7 +5,6 @@ Everything follows from the mesh and the placements, so that every rank can tell
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,7 +119,7 @@ def _placed(mesh: Any, placements: tuple[Any, ...], shape: tuple[int, ...]) -> P
         if indices and indices[-1] - indices[0] + 1 != len(indices):
             return "laid out in stripes on this rank"
     holders = ranks[tuple(replicas)].flatten().tolist()
-    if 0 in sizes and math.prod(shape):
+    if 0 in sizes and 0 not in shape:
         offsets = [0] * len(shape)
     return Placed(shape, tuple(offsets), tuple(sizes), tuple(sorted(holders)))
 

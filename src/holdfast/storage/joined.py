@@ -82,4 +82,3 @@ def join(run: Path, handle: str, *, direct_io: bool) -> LocalJoined:
         raise SaveError(what, where=str(path)) from error
     folder = OwnedFolder(path, fd)
     return LocalJoined(LocalStaged(folder, handle, direct_io=direct_io), folder)
-
