@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeAlias
 
 from torch import Tensor
 
@@ -17,6 +19,9 @@ from holdfast.engine.windows import narrowed
 from holdfast.state import ComponentState
 
 _SPLIT_BYTES = 1 << 20
+
+Siblings: TypeAlias = "Mapping[tuple[int, ...], Collection[tuple[int, ...]]]"
+"""By mesh of this rank: the meshes on which other ranks have the same tensors."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class Part:
 
 
 def part_of(
-    components: Iterable[ComponentState], rank: int, size: int, per_rank: Collection[str]
+    components: Iterable[ComponentState],
+    rank: int,
+    size: int,
+    per_rank: Collection[str],
+    siblings: Siblings = MappingProxyType({}),
 ) -> Part:
     """The share of `rank` of `size`.
 
@@ -65,6 +74,7 @@ def part_of(
     tensors of modules and optimizers are taken to be the same on all ranks and divided over them
     by size, large ones by rows; a module's buffers are those of rank 0, as in data-parallel
     training. Objects are stored by rank 0, but each rank stores those named in `per_rank`.
+    siblings: where other ranks have sharded tensors.
     """
     mine: list[ComponentState] = []
     offsets: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -80,7 +90,7 @@ def part_of(
             shapes[name] = {n: tuple(t.shape) for n, t in component.tensors.items()}
             sizes[name] = sum(t.nbytes for t in component.tensors.values())
             continue
-        boxes = _divided(component, rank, everyone)
+        boxes = _divided(component, rank, everyone, siblings)
         pieces = {n: narrowed(component.tensors[n], box) for n, (box, _) in boxes.items()}
         mine.append(replace(component, tensors=pieces))
         sources |= {p.data_ptr(): component.tensors[n].data_ptr() for n, p in pieces.items()}
@@ -93,20 +103,29 @@ def part_of(
     return Part(mine, offsets, shapes, sizes, sources)
 
 
+def meshes_of(components: Iterable[ComponentState]) -> dict[tuple[int, ...], int]:
+    """The meshes of this rank's sharded tensors, numbered in the order in which they come up."""
+    meshes: dict[tuple[int, ...], int] = {}
+    for component in components:
+        for found in component.placed.values():
+            meshes.setdefault(found.mesh, len(meshes))
+    return meshes
+
+
 def _shape(component: ComponentState, name: str) -> tuple[int, ...]:
     found = component.placed.get(name)
     return tuple(component.tensors[name].shape) if found is None else found.shape
 
 
 def _divided(
-    component: ComponentState, rank: int, everyone: tuple[int, ...]
+    component: ComponentState, rank: int, everyone: tuple[int, ...], siblings: Siblings
 ) -> dict[str, tuple[Box, tuple[int, ...]]]:
     """By stored name: what of the local tensor this rank stores, and where that is in the whole."""
     lines: dict[tuple[int, ...], list[str]] = {}
     for name, tensor in component.tensors.items():
         found = component.placed.get(name)
         if found is not None:
-            holders = found.holders
+            holders = found.holders(siblings.get(found.mesh, ()))
             if tensor.numel() == 0 and Box((), found.shape).elements:
                 continue
         else:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from holdfast.digest import digest_bytes
-from holdfast.engine.rank_part import Agreed, part_of
+from holdfast.engine.rank_part import Agreed, meshes_of, part_of
 from holdfast.engine.tensor_writer import digest_of
 from holdfast.errors import RankFailedError, SaveError
 from holdfast.jsontext import dump
@@ -67,18 +67,26 @@ def settle(
         made = facts()
         if isinstance(made, str):
             return json.dumps({"skipped": made}).encode()
+        meshes = [_distinct(numbered) for numbered in zip(*(v["meshes"] for v in views))]
         objects = [view["objects"] for view in views]
         own = sorted(n for n in objects[0] if any(o[n] != objects[0][n] for o in objects))
-        return json.dumps({"facts": asdict(made), "per_rank": own}).encode()
+        agreed = {"facts": asdict(made), "per_rank": own, "meshes": meshes}
+        return json.dumps(agreed).encode()
 
     try:
         components = capture()
-        answer = json.loads(operation.round("agree", _view(stand, components), decide))
+        meshes = meshes_of(components)
+        view = _view(stand, components, meshes, joined.size)
+        answer = json.loads(operation.round("agree", view, decide))
         if "skipped" in answer:
             operation.__exit__(None, None, None)
             return Settled(None, None, answer["skipped"])
         own = frozenset(answer["per_rank"])
-        part = part_of(components, joined.rank, joined.size, own)
+        siblings = {
+            mesh: [tuple(ranks) for ranks in answer["meshes"][number]]
+            for mesh, number in meshes.items()
+        }
+        part = part_of(components, joined.rank, joined.size, own, siblings)
     except BaseException as error:
         operation.__exit__(type(error), error, None)
         if isinstance(error, RankFailedError):
@@ -93,11 +101,25 @@ def _facts(fields: dict[str, Any]) -> Facts:
     return Facts(reason=SaveReason(**fields.pop("reason")), parents=parents, **fields)
 
 
-def _view(stand: tuple[int, int], components: Sequence[ComponentState]) -> bytes:
+def _view(
+    stand: tuple[int, int],
+    components: Sequence[ComponentState],
+    meshes: Mapping[tuple[int, ...], int],
+    size: int,
+) -> bytes:
     """What the others need to know of this rank."""
-    objects = {c.name: _content(c) for c in components if not _is_divided(c)}
-    layouts = {c.name: _layout(c) for c in components if _is_divided(c)}
-    return json.dumps({"stand": stand, "objects": objects, "layouts": layouts}).encode()
+    view = {
+        "stand": stand,
+        "objects": {c.name: _content(c) for c in components if not _is_divided(c)},
+        "layouts": {c.name: _layout(c, meshes) for c in components if _is_divided(c)},
+        # A mesh of all ranks is the same on all of them.
+        "meshes": [mesh if len(mesh) < size else [] for mesh in meshes],
+    }
+    return json.dumps(view).encode()
+
+
+def _distinct(meshes: Sequence[Sequence[int]]) -> list[list[int]]:
+    return [list(mesh) for mesh in dict.fromkeys(map(tuple, meshes)) if mesh]
 
 
 def _is_divided(component: ComponentState) -> bool:
@@ -117,13 +139,15 @@ def _content(component: ComponentState) -> str:
     return digest_bytes(dump([tree, digests]))
 
 
-def _layout(component: ComponentState) -> str:
+def _layout(component: ComponentState, meshes: Mapping[tuple[int, ...], int]) -> str:
     """Equal on two ranks if they hold parts of the same tensors."""
     lines = []
     for name, tensor in component.tensors.items():
         found = component.placed.get(name)
-        shape = tuple(tensor.shape) if found is None else found.shape
-        lines.append(f"{name} {tensor.dtype} {shape}")
+        if found is None:
+            lines.append(f"{name} {tensor.dtype} {tuple(tensor.shape)}")
+        else:
+            lines.append(f"{name} {tensor.dtype} {found.shape} on {meshes[found.mesh]}")
     lines += [f"{alias}={name}" for alias, name in component.aliases.items()]
     return digest_bytes("\n".join(lines).encode() + dump(component.tree))
 

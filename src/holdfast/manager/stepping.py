@@ -33,6 +33,10 @@ class Stepping:
     ) -> Path | None:
         """See `CheckpointManager.save`."""
         context = self._context
+        if context.ranks.many:
+            mine = dict(numeric_metrics(metrics or {}))
+            shared = context.ranks.agree("metrics", mine, lambda all_ranks: all_ranks[0])
+            metrics = metrics if context.ranks.leads else shared
         position = self._stand(epoch, step, metrics, model_config, extra_state)
         self._note(position)
         if context.config.save_best_only and not self._is_best(position):
@@ -61,7 +65,7 @@ class Stepping:
         position = self._stand(
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
-        decision, moment = self._decide(position)
+        decision, moment, position = self._decide(position)
         if position.metrics:
             tracked = any(name in context.config.directions for name in position.metrics)
             self._note(position, carry=decision.save or tracked)
@@ -84,8 +88,11 @@ class Stepping:
         found = ranks.agree("best", None, lambda _: self._saving.beats_the_best(position))
         return bool(found)
 
-    def _decide(self, position: Position) -> tuple[Decision, Moment]:
-        """Whether to save now: of many ranks, rank 0 asks its triggers, for the wishes of all."""
+    def _decide(self, position: Position) -> tuple[Decision, Moment, Position]:
+        """Whether to save now, and of which metrics.
+
+        Of many ranks, rank 0 asks its triggers, with its metrics, for the wishes of all.
+        """
         context, decisions = self._context, self._context.decisions
         now = context.clock.time()
 
@@ -98,16 +105,21 @@ class Stepping:
         def decide(all_ranks: Sequence[Wishes]) -> list[object]:
             wishes = first_wishes(all_ranks)
             found = decisions.ask(moment(wishes))
-            return [wishes, found.save, found.reason.kind, found.reason.text]
+            reason = [found.reason.kind, found.reason.text]
+            return [wishes, found.save, reason, dict(position.numbers)]
 
         mine = self._interruptions.wishes()
         if not context.ranks.many:
-            return decisions.ask(moment(mine)), moment(mine)
-        wishes, save, kind, text = context.ranks.agree("decide", mine, decide)
+            now_asked = moment(mine)
+            return decisions.ask(now_asked), now_asked, position
+        wishes, save, reason, numbers = context.ranks.agree("decide", mine, decide)
         self._interruptions.agreed(wishes)
         if context.ranks.leads and decisions.last is not None:
-            return decisions.last, moment(wishes)
-        return decisions.follow(moment(wishes), save, SaveReason(kind, text)), moment(wishes)
+            return decisions.last, moment(wishes), position
+        decisions.measure(numbers, position.step)
+        position = replace(position, numbers=numbers, metrics=numbers)
+        agreed = moment(wishes)
+        return decisions.follow(agreed, save, SaveReason(*reason)), agreed, position
 
     def _stand(
         self,

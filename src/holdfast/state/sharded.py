@@ -6,7 +6,7 @@ Everything follows from the mesh and the placements, so that every rank can tell
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,15 +23,25 @@ _HOME = "torch.distributed.tensor"
 class Placed:
     """The part of a tensor that one rank holds.
 
-    shape: of the whole tensor. offsets, sizes: the box that lies here, per dimension. holders:
-    ranks that hold the very same box, this one among them, ascending; empty where nothing of it
-    lies here because this rank is not in the mesh.
+    shape: of the whole tensor. offsets, sizes: the box that lies here, per dimension. mesh: its
+    ranks. places: where in it are those that hold the very same box, this one among them; empty
+    where nothing of it lies here because this rank is not in the mesh.
     """
 
     shape: tuple[int, ...]
     offsets: tuple[int, ...]
     sizes: tuple[int, ...]
-    holders: tuple[int, ...]
+    mesh: tuple[int, ...]
+    places: tuple[int, ...]
+
+    def holders(self, siblings: Collection[tuple[int, ...]] = ()) -> tuple[int, ...]:
+        """Ranks that hold the very same box, ascending.
+
+        siblings: the meshes that other ranks have the same tensor on: a mesh that is a slice of a
+        larger one has twins, which hold the same.
+        """
+        meshes = {self.mesh, *siblings}
+        return tuple(sorted({ranks[place] for ranks in meshes for place in self.places}))
 
 
 def is_sharded(value: object) -> bool:
@@ -54,7 +64,7 @@ def placed(tensor: Tensor, where: str) -> Placed:
     sharded: Any = tensor
     found = _placed(sharded.device_mesh, tuple(sharded.placements), tuple(tensor.shape))
     local = tuple(sharded.to_local().shape)
-    if isinstance(found, str) or (found.holders and found.sizes != local):
+    if isinstance(found, str) or (found.places and found.sizes != local):
         reason = found if isinstance(found, str) else f"laid out so that {list(local)} lie here"
         raise UnsavableError(
             f"The sharded tensor is {reason}, which cannot be saved",
@@ -97,9 +107,10 @@ def new_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 def _placed(mesh: Any, placements: tuple[Any, ...], shape: tuple[int, ...]) -> Placed | str:
     """As a reason in words where it cannot be one box."""
     ranks: Tensor = mesh.mesh
+    everyone = tuple(ranks.flatten().tolist())
     coordinate = mesh.get_coordinate()
     if coordinate is None:
-        return Placed(shape, (0,) * len(shape), (0,) * len(shape), ())
+        return Placed(shape, (0,) * len(shape), (0,) * len(shape), everyone, ())
     spread: dict[int, Sequence[int]] = {}
     replicas: list[int | slice] = []
     for mesh_dim, (place, mine) in enumerate(zip(placements, coordinate, strict=True)):
@@ -118,10 +129,10 @@ def _placed(mesh: Any, placements: tuple[Any, ...], shape: tuple[int, ...]) -> P
         offsets[dim] = indices[0] if indices else shape[dim]
         if indices and indices[-1] - indices[0] + 1 != len(indices):
             return "laid out in stripes on this rank"
-    holders = ranks[tuple(replicas)].flatten().tolist()
+    places = torch.arange(ranks.numel()).view(ranks.shape)[tuple(replicas)].flatten().tolist()
     if 0 in sizes and 0 not in shape:
         offsets = [0] * len(shape)
-    return Placed(shape, tuple(offsets), tuple(sizes), tuple(sorted(holders)))
+    return Placed(shape, tuple(offsets), tuple(sizes), everyone, tuple(places))
 
 
 def _chosen(indices: Sequence[int], parts: int, mine: int, split_factor: int) -> Sequence[int]:
