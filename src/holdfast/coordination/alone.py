@@ -30,6 +30,9 @@ class _AloneOperation:
     def fail(self, reason: str) -> None:
         """Nobody to tell."""
 
+    def check(self) -> None:
+        """Nobody else can fail."""
+
     def __enter__(self) -> Self:
         return self
 

@@ -58,6 +58,20 @@ class Mailbox:
                 held[message.rank] = message.payload
             self._changed.notify_all()
 
+    def blame(self, operation: str, failure: Failure, seconds: float) -> Failure:
+        """The failure that the operation ends with: the first that rank 0 heard of.
+
+        seconds: how long to wait for its word; then, and on rank 0 if it knows none, `failure`.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: operation in self._failures or 0 in self._gone, seconds)
+            return self._failures.setdefault(operation, failure)
+
+    def failure(self, operation: str) -> Failure | None:
+        """Why the operation has failed, if that is known."""
+        with self._changed:
+            return self._failures.get(operation)
+
     def lose(self, rank: int, reason: str) -> None:
         """A rank has ended: nothing more will come from it."""
         with self._changed:

@@ -32,6 +32,10 @@ class Operation(Protocol):
         """Make it fail on all other ranks."""
         ...
 
+    def check(self) -> None:
+        """Raise RankFailedError if another rank is known to have failed or given up by now."""
+        ...
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

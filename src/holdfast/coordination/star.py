@@ -28,6 +28,7 @@ from holdfast.errors import ConfigError, HoldfastError, RankFailedError
 
 _SEND_SECONDS = 60
 _PATIENCE = 2.0
+_VERDICT_SECONDS = 5.0
 _ENDED = "it ended (its connection was closed)"
 
 
@@ -97,7 +98,22 @@ class _Node:
             return False
         for message in messages:
             self.mailbox.put(message)
+            if self.rank == 0 and message.kind == "fail":
+                self._relay(message.operation)
         return True
+
+    def _relay(self, operation: str) -> None:
+        """Rank 0: let all know of the first failure, its own rank too, so that all say the same."""
+        failure = self.mailbox.failure(operation)
+        if failure is not None:
+            self.tell(operation, failure)
+
+    def tell(self, operation: str, failure: Failure) -> None:
+        """Send word of a failure to every peer."""
+        reason = failure.reason.encode()
+        message = Message("fail", operation, "", failure.rank, reason)
+        for peer in self.peers:
+            self.send(peer, message)
 
 
 class Hub(_Node):
@@ -130,7 +146,14 @@ class StarOperation:
 
     def fail(self, reason: str) -> None:
         """Make it fail on all other ranks."""
-        self._tell(Failure(self._node.rank, reason))
+        self._node.tell(self._name, Failure(self._node.rank, reason))
+
+    def check(self) -> None:
+        """Raise RankFailedError if another rank is known to have failed or given up by now."""
+        found = self._node.mailbox.failure(self._name)
+        if found is not None:
+            self._node.tell(self._name, found)
+            raise self._error(found)
 
     def __enter__(self) -> Self:
         return self
@@ -141,15 +164,27 @@ class StarOperation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None and not isinstance(error, RankFailedError):
-            self.fail(_reason(error))
-        self._node.mailbox.end(self._name)
+        node = self._node
+        try:
+            if error is None or isinstance(error, RankFailedError):
+                return
+            mine = Failure(node.rank, _reason(error))
+            if node.rank:
+                node.tell(self._name, mine)
+            first = node.mailbox.blame(self._name, mine, _VERDICT_SECONDS if node.rank else 0.0)
+            if not node.rank:
+                node.tell(self._name, first)
+            if first.rank != node.rank:
+                # What went wrong here came of what had gone wrong there.
+                raise self._error(first) from error
+        finally:
+            node.mailbox.end(self._name)
 
     def _decide(self, name: str, part: bytes, decide: Decide | None) -> bytes:
         node = self._node
         found = node.mailbox.collect(self._name, name, range(1, node.size), self._timeout)
         if isinstance(found, Failure):
-            self._tell(found)
+            node.tell(self._name, found)
             raise self._error(found)
         answer = (
             part if decide is None else decide([part, *(found[r] for r in range(1, node.size))])
@@ -157,11 +192,6 @@ class StarOperation:
         for peer in node.peers:
             node.send(peer, Message("answer", self._name, name, 0, answer))
         return answer
-
-    def _tell(self, failure: Failure) -> None:
-        message = Message("fail", self._name, "", failure.rank, failure.reason.encode())
-        for peer in self._node.peers:
-            self._node.send(peer, message)
 
     def _error(self, failure: Failure) -> RankFailedError:
         return RankFailedError(

@@ -8,6 +8,7 @@ round, so that nothing is published, and every rank raises the same failure with
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time as clock
 from collections.abc import Callable, Mapping, Sequence
@@ -72,8 +73,12 @@ def save_with_ranks(
     if agreed is None or not isinstance(run, SharedRun):
         raise SaveError("This place cannot take one checkpoint from many ranks", where=run.place)
     try:
-        with agreed.operation:
-            return _Attempt(run, request, agreed).carry_out(progress, earlier, proof, cost)
+        with contextlib.ExitStack() as stack:
+            attempt = _Attempt(run, request, agreed)
+            # Left last: others must hear of the reason before the folder is gone.
+            stack.callback(attempt.abort)
+            stack.enter_context(agreed.operation)
+            return attempt.carry_out(progress, earlier, proof, cost)
     except RankFailedError as error:
         raise SaveError(
             f"Nothing was committed at step {request.global_step}: rank {error.rank} failed: "
@@ -122,21 +127,17 @@ class _Attempt:
         proof: Callable[[], None] | None,
         cost: Callable[[int, int, float], Mapping[str, Json]] | None,
     ) -> SaveReceipt:
-        try:
-            files = self._plan()
-            needed = sum(file.plan.total_bytes + _ENTRY_BYTES * len(file.tensors) for file in files)
-            operation = self._agreed.operation
-            handle = operation.round("stage", str(needed).encode(), self._stage).decode()
-            with self._place(handle) as place:
-                written, entries = self._write(place, files, progress, earlier)
-            if proof is not None:
-                proof()
-            answer = operation.round(
-                "written", written.encode(), lambda parts: self._commit(parts, cost)
-            )
-        finally:
-            if self._staged is not None:
-                self._staged.abort()
+        files = self._plan()
+        needed = sum(file.plan.total_bytes + _ENTRY_BYTES * len(file.tensors) for file in files)
+        operation = self._agreed.operation
+        handle = operation.round("stage", str(needed).encode(), self._stage).decode()
+        with self._place(handle) as place:
+            written, entries = self._write(place, files, progress, earlier)
+        if proof is not None:
+            proof()
+        answer = operation.round(
+            "written", written.encode(), lambda parts: self._commit(parts, cost)
+        )
         name, _, data = answer.partition(b"\n")
         manifest = parse_manifest(data, where=f"{self._run.place}/{name.decode()}")
         if earlier is not None:
@@ -144,6 +145,11 @@ class _Attempt:
         seconds = clock.monotonic() - self._began
         own = sum(record.bytes for record in written.files.values())
         return SaveReceipt(name.decode(), manifest, seconds, own, written.linked)
+
+    def abort(self) -> None:
+        """Rank 0: remove what was staged, unless it was published."""
+        if self._staged is not None:
+            self._staged.abort()
 
     def _plan(self) -> list[TensorFilePlan]:
         """This rank's tensor files: one for each module and optimizer, one for all objects."""
@@ -256,7 +262,16 @@ class _Attempt:
         data = render_manifest(manifest)
         staged.write_bytes(MANIFEST_FILE, data)
         self._refuse_if_late()
-        return publish(self._run, staged, request, manifest).encode() + b"\n" + data
+        operation = self._agreed.operation
+        operation.check()
+        name = publish(self._run, staged, request, manifest)
+        try:
+            operation.check()
+        except RankFailedError:
+            # It took so long that others gave up: no rank has acknowledged it, and none will.
+            self._run.discard(name)
+            raise
+        return name.encode() + b"\n" + data
 
     def _check(self, written: Sequence[_Written], staged: SharedStaged) -> None:
         """Every part is of this save, is seen here as it was written, and all make a whole."""

@@ -67,7 +67,8 @@ def settle(
         made = facts()
         if isinstance(made, str):
             return json.dumps({"skipped": made}).encode()
-        meshes = [_distinct(numbered) for numbered in zip(*(v["meshes"] for v in views))]
+        by_number = zip(*(view["meshes"] for view in views), strict=True)
+        meshes = [_distinct(numbered) for numbered in by_number]
         objects = [view["objects"] for view in views]
         own = sorted(n for n in objects[0] if any(o[n] != objects[0][n] for o in objects))
         agreed = {"facts": asdict(made), "per_rank": own, "meshes": meshes}
