@@ -17,6 +17,8 @@
     ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
+    ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
+    └── DecodingError (ValueError)            no sequence can be decoded from this
     ├── RankFailedError                       another rank failed, ended, or did not answer
     └── AverageError (RuntimeError)           an average of weights used so that it would mislead
 
@@ -171,6 +173,10 @@ class RankFailedError(HoldfastError):
 
 class AverageError(HoldfastError, RuntimeError):
     """An average of weights used in a way that would lose weights or mislead; nothing changed."""
+
+
+class DecodingError(HoldfastError, ValueError):
+    """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
 
 
 @contextlib.contextmanager

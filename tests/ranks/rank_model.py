@@ -94,7 +94,7 @@ def train(model: nn.Module, optimizer: Any, schedule: Any, steps: int) -> None:
         scores = model(tokens)
         loss = F.cross_entropy(scores.flatten(0, 1), tokens.roll(1, 1).flatten())
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
 

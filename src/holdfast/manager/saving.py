@@ -337,6 +337,7 @@ class Saving:
             id=facts.id,
             attempt=facts.attempt,
             split_bytes=config.split_frozen_bytes if config.link_unchanged else None,
+            retention=repr(self._context.retention),
             ranks=agreed,
         )
 
