@@ -73,7 +73,7 @@ class _Node:
                 continue
 
     def drop_sockets(self) -> None:
-        """In a forked child: its copies would keep connections of a killed parent open."""
+        """Close them. A forked child does: its copies would outlive a parent that is killed."""
         for stream in self._streams.values():
             stream.close()
 
@@ -85,6 +85,7 @@ class _Node:
                 for key, _ in selector.select():
                     if not self._take(key.data):
                         selector.unregister(key.fileobj)
+        self.drop_sockets()
 
     def _take(self, peer: int) -> bool:
         """Read from one peer; whether more may come."""

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -37,6 +37,8 @@ from holdfast.session.resume import Depth
 from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
+
+T = TypeVar("T")
 
 
 class CheckpointManager:
@@ -157,6 +159,17 @@ class CheckpointManager:
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
 
+    def agree(self, value: T) -> T:
+        """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
+
+        For whatever ends or changes the loop: `if manager.agree(stopper.should_stop): break`. All
+        ranks must call it. value: anything JSON can hold. Raises SaveError if a rank has ended.
+        """
+        if not self._context.ranks.many:
+            return value
+        found: T = self._context.ranks.agree("agree", value, lambda all_ranks: all_ranks[0])
+        return found
+
     @property
     def last_decision(self) -> Decision | None:
         """The last decision whether to save, with its reason; None before the first."""
@@ -232,9 +245,11 @@ class CheckpointManager:
         """Attach metrics measured later to a committed checkpoint, atomically.
 
         checkpoint: a global step, or a name or path. They rank and retain like those given to
-        `save` and stand in the history. Works while another process writes. Raises ConfigError if
-        the checkpoint has another value and `overwrite` is not set.
+        `save` and stand in the history. Works while another process writes; of many ranks, rank 0
+        does it. Raises ConfigError if the checkpoint has another value and `overwrite` is not set.
         """
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return self._find(checkpoint).info
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
