@@ -106,9 +106,7 @@ def dump(value: Json, *, indent: int | None = None) -> bytes:
 
 def require_readable(data: bytes) -> None:
     """Raise UnsavableError for a document over the limits that `parse` sets by default."""
-    broken, _ = _broken_limit(
-        data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES
-    )
+    broken, _ = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)
     if broken:
         raise UnsavableError(
             broken, fix="keep large data in tensors, which are stored beside the document"

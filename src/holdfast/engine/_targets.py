@@ -79,7 +79,7 @@ def plan_direct(tensor: Tensor, spec: TensorSpec, dtype: torch.dtype) -> Target 
         and tensor.shape == spec.shape
         and is_zero_copy(tensor)
     ):
-        reach = tensor.storage_offset() * dtype.itemsize + spec.end - spec.begin
+        reach = int(tensor.storage_offset()) * dtype.itemsize + spec.end - spec.begin
         if tensor.untyped_storage().nbytes() >= reach:
             return Target(tensor, dtype, True, reach)
     return None
@@ -107,7 +107,7 @@ def _storage_holds(tensor: Tensor, span: int) -> bool:
 
 
 def _reach(tensor: Tensor, span: int) -> int:
-    return (tensor.storage_offset() + span) * tensor.itemsize if span else 0
+    return (int(tensor.storage_offset()) + span) * tensor.itemsize if span else 0
 
 
 def chunk_views(tensor: Tensor, max_elements: int) -> Iterator[Tensor]:

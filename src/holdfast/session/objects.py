@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,9 +87,7 @@ class LiveObjects:
             if isinstance(value, nn.Module):
                 yield name, value
 
-    def parameter_names(
-        self, states: Mapping[str, ModuleState] | None = None
-    ) -> dict[Tensor, str]:
+    def parameter_names(self, states: Mapping[str, ModuleState] | None = None) -> dict[Tensor, str]:
         """FQN of every parameter; those of registered modules are prefixed with their name.
 
         states: of the modules, by component, where they are known already.
@@ -97,7 +96,23 @@ class LiveObjects:
         for component, module in self.modules():
             prefix = "" if component == MODEL else f"{component}."
             state = (states or {}).get(component)
-            known = parameter_names(module, prefix) if state is None else state.parameter_names(prefix)
+            known = (
+                parameter_names(module, prefix) if state is None else state.parameter_names(prefix)
+            )
             for parameter, fqn in known.items():
                 names.setdefault(parameter, fqn)
         return names
+
+    def gather_nothing(self) -> None:
+        """Bring fully sharded modules (FSDP2) into their sharded form.
+
+        After a forward without a backward some parameters are whole, and other objects than those
+        the optimizer knows.
+        """
+        home = sys.modules.get("torch.distributed.fsdp")
+        if home is None or not hasattr(home, "FSDPModule"):
+            return
+        for _, module in self.modules():
+            for part in module.modules():
+                if isinstance(part, home.FSDPModule):
+                    part.reshard()

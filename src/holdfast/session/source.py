@@ -28,14 +28,20 @@ class CheckpointSource(Protocol):
         """Names of the components it holds."""
         ...
 
+    def elsewhere(self, component: str) -> str | None:
+        """Why a component is not for this rank, so that it is not restored; None if it is."""
+        ...
+
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors."""
         ...
 
-    def verify(self, component: str, *, but: Collection[str] = ()) -> None:
-        """Prove every byte of a component. Raises DamagedError naming file and tensor.
+    def verify(
+        self, components: Collection[str], *, but: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Prove every byte of these components. Raises DamagedError naming file and tensor.
 
-        but: names of stored tensors that are left to `fill_fresh`, which proves them as well.
+        but: by component, stored tensors that may be left to `fill_fresh`, which proves them too.
         """
         ...
 

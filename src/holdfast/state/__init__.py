@@ -24,6 +24,7 @@ from holdfast.state.plan import CastPolicy, RestorePlan, raise_problems
 from holdfast.state.problems import Problem, ProblemKind
 from holdfast.state.renames import Renames, find_renames
 from holdfast.state.rng import StreamLine, capture_rng, plan_rng
+from holdfast.state.sharded import Placed, is_sharded, local_part, placed
 from holdfast.state.torch_tags import torch_codec
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Displacement",
     "Kind",
     "ModuleState",
+    "Placed",
     "Problem",
     "ProblemKind",
     "Renames",
@@ -53,9 +55,12 @@ __all__ = [
     "copied",
     "find_renames",
     "is_displaced",
+    "is_sharded",
+    "local_part",
     "module_state",
     "note_displacement",
     "parameter_names",
+    "placed",
     "plan_module",
     "plan_object",
     "plan_optimizer",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from holdfast.errors import UnsavableError
+from holdfast.state.sharded import is_sharded, shard_identity
 
 Region: TypeAlias = "tuple[object, ...]"
 
@@ -23,6 +24,8 @@ def region(tensor: Tensor) -> Region:
     Same storage, offset, shape, stride and dtype; conjugated and negated views differ from their
     base. Tensors without data of their own in memory have no region: each gets its own key.
     """
+    if is_sharded(tensor):
+        return shard_identity(tensor)
     if not has_memory(tensor):
         return ("none", id(tensor))
     return (
@@ -47,8 +50,8 @@ def region_keys(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Region], bool]
     spans: list[tuple[int, int]] = []
     apart = True
     for name, tensor in tensors.items():
-        if not has_memory(tensor):
-            keys[name] = ("none", id(tensor))
+        if not has_memory(tensor) or (type(tensor) not in USUAL and is_sharded(tensor)):
+            keys[name] = region(tensor)
             continue
         address = tensor.data_ptr()
         keys[name] = (address,)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.errors import UnsavableError
-from holdfast.state._regions import check_savable, has_memory, plain, region
+from holdfast.state._regions import USUAL, check_savable, has_memory, plain, region
+from holdfast.state.sharded import Placed, is_sharded, local_part, placed
 
 
 class TensorTable:
@@ -27,17 +28,23 @@ class TensorTable:
         self.component = component
         self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
+        self.placed: dict[str, Placed] = {}
         self._names = {} if names is None else names
         # Kept alive: two tensors at one address are the same memory only while both exist.
         self._given: dict[str, Tensor] = {}
-        self._at: dict[int, tuple[str, ...]] = {}
+        self._at: dict[object, tuple[str, ...]] = {}
 
     def add(self, name: str, tensor: Tensor) -> str:
         """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
 
         Raises UnsavableError for tensors without dense memory of their own.
         """
-        if not has_memory(tensor):
+        address: object
+        sharded = type(tensor) not in USUAL and is_sharded(tensor)
+        if sharded:
+            check_savable(local_part(tensor), f"{self.component}: {name}")
+            address = region(tensor)
+        elif not has_memory(tensor):
             check_savable(tensor, f"{self.component}: {name}")
             address = -id(tensor)
         else:
@@ -51,7 +58,9 @@ class TensorTable:
         stored = self._free_name(name) if name in self.tensors else name
         self._at[address] = (stored,) if others is None else (*others, stored)
         self._given[stored] = tensor
-        self.tensors[stored] = plain(tensor)
+        if sharded:
+            self.placed[stored] = placed(tensor, f"{self.component}: {name}")
+        self.tensors[stored] = plain(local_part(tensor) if sharded else tensor)
         return stored
 
     def refer(self, value: object, path: str) -> str | None:
@@ -63,7 +72,7 @@ class TensorTable:
             return self.add(self._local(path), self._from_numpy(value, path))
         if not isinstance(value, Tensor):
             return None
-        if type(value) not in (Tensor, nn.Parameter):
+        if type(value) not in (Tensor, nn.Parameter) and not is_sharded(value):
             raise UnsavableError(
                 f"A {type(value).__name__} would come back as a plain tensor",
                 where=path,

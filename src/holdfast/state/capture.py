@@ -65,7 +65,16 @@ def capture_module(
         for fqn, parameter in state.parameters.items()
         if not parameter.requires_grad and fqn in table.tensors
     )
-    return ComponentState(name, "module", tree, table.tensors, aliases, frozen)
+    return ComponentState(
+        name,
+        "module",
+        tree,
+        table.tensors,
+        aliases,
+        frozen,
+        table.placed,
+        frozenset(stored for stored in table.tensors if stored not in state.parameters),
+    )
 
 
 def capture_optimizer(
@@ -104,7 +113,7 @@ def capture_optimizer(
         for path, tensor in tensors_within(state["param_groups"], "param_groups"):
             wanted[id(tensor)] = path
     encoded = (codec or torch_codec()).encode(tree, where=name, refer=table.refer)
-    return ComponentState(name, "optimizer", encoded, table.tensors)
+    return ComponentState(name, "optimizer", encoded, table.tensors, placed=table.placed)
 
 
 def capture_object(name: str, obj: object, codec: Codec | None = None) -> ComponentState:
@@ -118,7 +127,7 @@ def capture_object(name: str, obj: object, codec: Codec | None = None) -> Compon
     value = method() if callable(method) else obj
     table = TensorTable(name, prefix=f"{name}/")
     tree = (codec or torch_codec()).encode(value, where=name, refer=table.refer)
-    return ComponentState(name, "object", tree, table.tensors)
+    return ComponentState(name, "object", tree, table.tensors, placed=table.placed)
 
 
 def _versions(module: nn.Module, state: ModuleState) -> dict[str, object]:
