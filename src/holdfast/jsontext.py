@@ -104,6 +104,19 @@ def dump(value: Json, *, indent: int | None = None) -> bytes:
     return data
 
 
+def as_text(value: Json) -> Json:
+    """The value with every half of a surrogate pair in its strings escaped, so that `dump` takes
+    it: for remarks and records of the outside world, where the exact string does not matter.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {str(as_text(key)): as_text(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [as_text(item) for item in value]
+    return value
+
+
 def require_readable(data: bytes) -> None:
     """Raise UnsavableError for a document over the limits that `parse` sets by default."""
     broken, _ = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)

@@ -299,7 +299,7 @@ class Saving:
             "global_step": position.step,
             "metrics": dict(position.metrics),
             "best_metric": context.best_metric,
-            "metrics_history": context.history.records,
+            "metrics_history": context.history.carried(),
             "model_config": model_config,
             "extra_state": position.extra_state,
             "triggers": to_store(context.decisions.after_save(moment)),
