@@ -4,6 +4,7 @@
     runs/ema            three checkpoints with two EMAs each
     trial.py            `make`: how the models of both are built and scored
     old.pt              a file of the original layout
+    releases/1.0.0      its weights, released without a compiled format
 
 A command whose examples need more adds it here. The hostile world has the same paths, but names,
 metrics, reasons and values in it are chosen to do harm on a terminal.
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from holdfast import CheckpointConfig, CheckpointManager, EMAModel, PowerFunction
 from holdfast.convert import export_original
+from holdfast.export import About, Axis, Input, Signature, exportable, release
 from holdfast.stats import SufficientStatistics, mean_scores
 from holdfast.values import SaveReason
 
@@ -73,7 +75,16 @@ def make_world(folder: Path, *, hostile: bool = False) -> None:
     _translate(folder / "runs" / "translate", hostile)
     _averaged(folder / "runs" / "ema", hostile)
     (folder / "trial.py").write_text("from cli_world import Trial as make\n")
-    export_original(folder / "runs" / "translate" / "latest", folder / "old.pt")
+    newest = folder / "runs" / "translate" / "latest"
+    export_original(newest, folder / "old.pt")
+    _release(newest, folder / "releases" / "1.0.0", hostile)
+
+
+def _release(checkpoint: Path, place: Path, hostile: bool) -> None:
+    model = Translator(EVIL.replace(".", "") if hostile else None)
+    signature = Signature((Input("features", (Axis("batch", 1, 4), 8)),))
+    about = About(EVIL + HUGE if hostile else "translator")
+    release(exportable(model, signature), place, weights=checkpoint, formats=["pt"], about=about)
 
 
 def _translate(run: Path, hostile: bool) -> None:

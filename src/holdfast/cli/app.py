@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "reading": ("ls", "best", "verify"),
     "choosing": ("rank", "average", "soup", "select", "compare"),
     "ema": ("ema",),
+    "shipping": ("export", "release"),
     "example": ("demo",),
 }
 """Modules of `holdfast.cli.commands` with the commands that their `register(app)` adds.
