@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import Result
 from export_world import new_tagger
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from holdfast import CheckpointConfig, CheckpointManager
 from holdfast.cli.app import app
