@@ -18,7 +18,10 @@
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
     ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
-    └── DecodingError (ValueError)            no sequence can be decoded from this
+    ├── DecodingError (ValueError)            no sequence can be decoded from this
+    ├── ExportError                           an export that failed; nothing has its final name
+    │   └── GateError                         an artifact that differs from the model, with the list
+    └── InputError (ValueError)               an input that an exported model was not made for
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -155,6 +158,30 @@ class AverageError(HoldfastError, RuntimeError):
 
 class DecodingError(HoldfastError, ValueError):
     """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
+
+
+class ExportError(HoldfastError):
+    """An export failed. Nothing got its final name."""
+
+
+class GateError(ExportError):
+    """What was written does not do what the model does; `problems` lists every difference."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[str] = (),
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problems = tuple(problems)
+        listing = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{what}{listing}", where=where, fix=fix)
+
+
+class InputError(HoldfastError, ValueError):
+    """An input that an exported model was not made for; it was not run."""
 
 
 @contextlib.contextmanager
