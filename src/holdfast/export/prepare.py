@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from holdfast.errors import ExportError
 from holdfast.export.graph import Graph
 from holdfast.export.matrix import Case, shape_matrix
+from holdfast.export.tracing import trace_program
 from holdfast.export.unused import Unused, find_unused
 
 Outputs = tuple[Tensor, ...]
@@ -34,8 +37,14 @@ class Prepared:
 
     @property
     def example(self) -> tuple[Tensor, ...]:
-        """Inputs to trace with."""
-        return self.cases[0].inputs
+        """Inputs to trace with, where the module is."""
+        device = device_of(self.graph.module)
+        return tuple(tensor.to(device) for tensor in self.cases[0].inputs)
+
+    @functools.cached_property
+    def program(self) -> ExportedProgram:
+        """The graph as an exported program, made once for all formats. Raises ExportError."""
+        return trace_program(self.graph, self.example)
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -60,7 +69,9 @@ def prepared(graph: Graph, *, seed: int = 0) -> Iterator[Prepared]:
         runs = [_run(graph, case) for case in cases]
         for case, outputs in zip(cases, runs, strict=True):
             _check_outputs(graph, case, outputs)
-        yield Prepared(graph, cases, runs, find_unused(graph.module, cases))
+        device = device_of(graph.module)
+        calls = [tuple(tensor.to(device) for tensor in case.inputs) for case in cases]
+        yield Prepared(graph, cases, runs, find_unused(graph.module, calls))
 
 
 @contextlib.contextmanager

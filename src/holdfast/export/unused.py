@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from holdfast.export.matrix import Case
-
 
 @dataclass(frozen=True, slots=True)
 class Unused:
@@ -44,16 +42,16 @@ class Unused:
         )
 
 
-def find_unused(module: nn.Module, cases: Sequence[Case]) -> Unused:
-    """Run every case and list what no operation read.
+def find_unused(module: nn.Module, calls: Sequence[Sequence[Tensor]]) -> Unused:
+    """Make every call and list what no operation read.
 
     A tensor counts as used if an operation took it or any view of its memory; so tied tensors are
     used together. What only decides by its value in Python counts as read, too.
     """
     touched: set[int] = set()
     with torch.no_grad(), _Recorder(touched):
-        for case in cases:
-            module(*case.inputs)
+        for inputs in calls:
+            module(*inputs)
     parameters = _untouched(module.named_parameters(remove_duplicate=False), touched)
     buffers = _untouched(module.named_buffers(remove_duplicate=False), touched)
     idle = {**parameters, **buffers}

@@ -1,0 +1,43 @@
+"""A module as an exported program: the one graph that several formats are made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from holdfast.export.graph import Graph
+from holdfast.export.libraries import INTERNAL_WARNINGS, explaining, quiet
+from holdfast.export.signature import Axis, Signature
+
+
+def trace_program(graph: Graph, example: tuple[Tensor, ...]) -> ExportedProgram:
+    """The graph as an exported program; its module must be in evaluation mode. Raises ExportError with the exporter's reason.
+
+    The ranges are those of the signature: an axis the exporter finds it must fix is refused, not
+    fixed in silence.
+    """
+    shapes = dynamic_shapes(graph.signature)
+    with explaining("export the graph", graph.name), quiet(*INTERNAL_WARNINGS):
+        return torch.export.export(
+            graph.module, example, dynamic_shapes=shapes, strict=False
+        )
+
+
+def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
+    """For each input, its varying dimensions as `torch.export.Dim` with name and range."""
+    dims = {
+        name: Dim(name, min=axis.min, max=axis.max)
+        for name, axis in signature.axes.items()
+        if not axis.fixed
+    }
+    return tuple(
+        {
+            index: dims[axis.name]
+            for index, axis in enumerate(one.axes)
+            if isinstance(axis, Axis) and not axis.fixed
+        }
+        for one in signature.inputs
+    )
