@@ -11,4 +11,13 @@ from holdfast.decoding.greedy import greedy
 from holdfast.decoding.limits import LengthRule
 from holdfast.decoding.protocol import Hypothesis, Marks, StepModel
 
-__all__ = ["Combine", "Ensemble", "Hypothesis", "LengthRule", "Marks", "StepModel", "beam", "greedy"]
+__all__ = [
+    "Combine",
+    "Ensemble",
+    "Hypothesis",
+    "LengthRule",
+    "Marks",
+    "StepModel",
+    "beam",
+    "greedy",
+]

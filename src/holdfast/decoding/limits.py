@@ -12,7 +12,7 @@ from holdfast.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LengthRule:
-    """Most tokens of a sequence, end mark included: factor x source tokens + extra, at most longest.
+    """Most tokens of a sequence, with end mark: factor x source tokens + extra, at most longest.
 
     Raises ConfigError if that leaves no token.
     """

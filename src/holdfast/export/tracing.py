@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from holdfast.export.graph import Graph
@@ -19,7 +21,7 @@ def trace_program(graph: Graph, example: tuple[Tensor, ...]) -> ExportedProgram:
     The ranges are those of the signature: an axis the exporter finds it must fix is refused, not
     fixed in silence.
     """
-    shapes = dynamic_shapes(graph.signature)
+    shapes = as_passed(graph.module, dynamic_shapes(graph.signature))
     with explaining("export the graph", graph.name), quiet(*INTERNAL_WARNINGS):
         return torch.export.export(
             graph.module, example, dynamic_shapes=shapes, strict=False
@@ -41,3 +43,12 @@ def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
         }
         for one in signature.inputs
     )
+
+
+def as_passed(module: nn.Module, per_input: Sequence[Any]) -> tuple[Any, ...]:
+    """One thing per input, as torch's exporters want it: inputs of a `*inputs` are a tuple of one."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    if not any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):
+        return tuple(per_input)
+    named = sum(one.kind is not inspect.Parameter.VAR_POSITIONAL for one in parameters)
+    return (*per_input[:named], tuple(per_input[named:]))

@@ -15,6 +15,7 @@ from holdfast.export.formats.artifact import Artifact, FormatOptions, Reloaded
 from holdfast.export.libraries import INTERNAL_WARNINGS, explaining, extra_module, hushed, quiet
 from holdfast.export.prepare import Prepared
 from holdfast.export.signature import Axis, Signature
+from holdfast.export.tracing import as_passed
 
 EXTRA = "onnx"
 _ONE_FILE_BYTES = 1_500_000_000
@@ -46,7 +47,7 @@ class OnnxFormat:
                 opset_version=options.opset,
                 input_names=[one.name for one in signature.inputs],
                 output_names=list(signature.outputs),
-                dynamic_shapes=_axis_names(signature),
+                dynamic_shapes=as_passed(prepared.graph.module, _axis_names(signature)),
             )
             if converted is None:
                 raise ExportError("The exporter returned nothing", where=f"graph {stem}")

@@ -94,9 +94,7 @@ class SequenceModel:
         self.recipe.source.check([batch])
         return batch
 
-    def _limits(
-        self, batch: NDArray[np.int64], length_max: int | None
-    ) -> NDArray[np.int64]:
+    def _limits(self, batch: NDArray[np.int64], length_max: int | None) -> NDArray[np.int64]:
         if length_max is None:
             return self.recipe.lengths.limits(batch, self.recipe.pad)
         return np.full(len(batch), min(length_max, self.recipe.lengths.longest), dtype=np.int64)

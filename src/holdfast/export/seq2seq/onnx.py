@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import ConfigError, LoadError
+from holdfast.errors import LoadError
+from holdfast.export.libraries import extra_module
 from holdfast.export.seq2seq.model import SequenceModel
 from holdfast.export.seq2seq.recipe import Recipe
 from holdfast.export.seq2seq.steps import Array, Call, GraphSteps
@@ -22,9 +22,7 @@ def load_onnx(folder: str | os.PathLike[str], name: str, *, threads: int = 1) ->
     """
     place = Path(folder)
     recipe = Recipe.read(place, name)
-    start, step = (
-        _call(place / f"{graph}.onnx", threads) for graph in (recipe.start, recipe.step)
-    )
+    start, step = (_call(place / f"{graph}.onnx", threads) for graph in (recipe.start, recipe.step))
     return SequenceModel(GraphSteps(recipe, start, step), recipe)
 
 
@@ -40,12 +38,7 @@ def _call(path: Path, threads: int) -> Call:
 
 
 def _session(path: Path, threads: int) -> Any:
-    try:
-        runtime = importlib.import_module("onnxruntime")
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "This needs onnxruntime, which is not installed", fix="pip install 'holdfast[onnx]'"
-        ) from error
+    runtime = extra_module("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
