@@ -8,5 +8,14 @@ from holdfast.export.seq2seq.model import SequenceModel
 from holdfast.export.seq2seq.onnx import load_onnx
 from holdfast.export.seq2seq.recipe import CacheEntry, Recipe
 from holdfast.export.seq2seq.steps import GraphSteps
+from holdfast.export.seq2seq.text import TextModel, write_vocabularies
 
-__all__ = ["CacheEntry", "GraphSteps", "Recipe", "SequenceModel", "load_onnx"]
+__all__ = [
+    "CacheEntry",
+    "GraphSteps",
+    "Recipe",
+    "SequenceModel",
+    "TextModel",
+    "load_onnx",
+    "write_vocabularies",
+]

@@ -64,7 +64,7 @@ class SequenceModel:
         lengths and empty sources the model was not exported for, before anything is decoded.
         """
         by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-        rows = min(self._rows, self.recipe.rows_max // width)
+        rows = min(self._rows, self.recipe.rows_max // max(width, 1))
         if width < 1 or rows < 1:
             raise InputError(
                 f"A beam of {width} does not fit: the graphs take 1 to {self.recipe.rows_max} rows",
@@ -101,4 +101,4 @@ class SequenceModel:
 
 
 def _meaning(recipe: Recipe) -> tuple[object, ...]:
-    return (recipe.source, recipe.marks, recipe.pad, recipe.lengths, recipe.vocabulary)
+    return (recipe.source.inputs, recipe.marks, recipe.pad, recipe.lengths, recipe.vocabulary)

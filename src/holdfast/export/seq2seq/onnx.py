@@ -42,6 +42,8 @@ def _session(path: Path, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the processor from whoever else works on this host.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what it would print stands in the exception, too
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
