@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from holdfast.data import ResumableLoader, ResumableSampler, resumable
     from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
     from holdfast.ema import EMAModel
+    from holdfast.export import ModelExporter
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.policy import (
         AtExit,
@@ -67,6 +68,7 @@ _HOMES = {
     "KeepUnscored": "holdfast.policy",
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
+    "ModelExporter": "holdfast.export",
     "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
@@ -109,6 +111,7 @@ __all__ = [
     "KeepUnscored",
     "KeepWithin",
     "Measurement",
+    "ModelExporter",
     "ModelSelector",
     "OnRequest",
     "Plateau",

@@ -131,9 +131,7 @@ def inspect(
     began = time.monotonic()
     tolerances = {
         name: tolerance_for(output.dtype, tolerance)
-        for name, output in zip(
-            prepared.graph.signature.outputs, prepared.expected[0], strict=True
-        )
+        for name, output in zip(prepared.graph.signature.outputs, prepared.expected[0], strict=True)
     }
 
     def report(
@@ -155,7 +153,7 @@ def inspect(
         _compare(prepared, case, expected, reloaded, list(tolerances.values()))
         for case, expected in zip(prepared.cases, prepared.expected, strict=True)
     ]
-    said, changed = compare_weights(prepared, reloaded.weights)
+    said, changed = compare_weights(prepared, reloaded.weights, artifact.converted)
     problems = [*reloaded.problems, *changed]
     problems += [
         f"{case.name} ({_sizes(case.sizes)}): {case.problem}"

@@ -49,6 +49,6 @@ class Check(Protocol):
     Called once per format with the graphs by name: in eager mode, and reloaded from their files.
     """
 
-    def __call__(
-        self, eager: Mapping[str, Runner], artifact: Mapping[str, Runner]
-    ) -> CheckResult: ...
+    def __call__(self, eager: Mapping[str, Runner], artifact: Mapping[str, Runner]) -> CheckResult:
+        """Compare; a difference is a result, not an exception."""
+        ...

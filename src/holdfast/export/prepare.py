@@ -124,9 +124,7 @@ def slow_path() -> Iterator[None]:
 
 def flatten(value: object) -> Outputs:
     """The tensors in what a module returned, in order, on the CPU."""
-    return tuple(
-        leaf.detach().cpu() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)
-    )
+    return tuple(leaf.detach().cpu() for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
 
 
 def device_of(module: nn.Module) -> torch.device:
@@ -151,8 +149,7 @@ def _run(graph: Graph, case: Case) -> Outputs:
     device = device_of(graph.module)
     try:
         first, second = (
-            flatten(graph.module(*(tensor.to(device) for tensor in case.inputs)))
-            for _ in range(2)
+            flatten(graph.module(*(tensor.to(device) for tensor in case.inputs))) for _ in range(2)
         )
     except Exception as error:
         raise ExportError(

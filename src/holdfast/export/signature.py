@@ -202,7 +202,7 @@ def _check_size(one: Input, axis: Axis | int, size: int, sizes: dict[str, int]) 
 
 
 def _check_rows(one: Input, array: NDArray[Any]) -> None:
-    if one.pad is None and not one.mask or not array.size:
+    if (one.pad is None and not one.mask) or not array.size:
         return
     used = array != 0 if one.mask else array != one.pad
     empty = np.flatnonzero(~used.any(axis=-1))

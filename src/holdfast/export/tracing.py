@@ -16,16 +16,14 @@ from holdfast.export.signature import Axis, Signature
 
 
 def trace_program(graph: Graph, example: tuple[Tensor, ...]) -> ExportedProgram:
-    """The graph as an exported program; its module must be in evaluation mode. Raises ExportError with the exporter's reason.
+    """The graph as an exported program; its module must be in evaluation mode.
 
     The ranges are those of the signature: an axis the exporter finds it must fix is refused, not
-    fixed in silence.
+    fixed in silence. Raises ExportError with the exporter's reason.
     """
-    shapes = as_passed(graph.module, dynamic_shapes(graph.signature))
+    shapes = nested(graph.module, dynamic_shapes(graph.signature))
     with explaining("export the graph", graph.name), quiet(*INTERNAL_WARNINGS):
-        return torch.export.export(
-            graph.module, example, dynamic_shapes=shapes, strict=False
-        )
+        return torch.export.export(graph.module, example, dynamic_shapes=shapes, strict=False)
 
 
 def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
@@ -45,10 +43,10 @@ def dynamic_shapes(signature: Signature) -> tuple[dict[int, Any], ...]:
     )
 
 
-def as_passed(module: nn.Module, per_input: Sequence[Any]) -> tuple[Any, ...]:
-    """One thing per input, as torch's exporters want it: inputs of a `*inputs` are a tuple of one."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    if not any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in parameters):
-        return tuple(per_input)
-    named = sum(one.kind is not inspect.Parameter.VAR_POSITIONAL for one in parameters)
-    return (*per_input[:named], tuple(per_input[named:]))
+def nested(module: nn.Module, shapes: Sequence[Any]) -> tuple[Any, ...]:
+    """One entry for each input in the nesting the exporter wants: those of *args as one tuple."""
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    before = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:before], tuple(shapes[before:]))

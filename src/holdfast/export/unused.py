@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+BATCH_COUNTER = "num_batches_tracked"
+
 
 @dataclass(frozen=True, slots=True)
 class Unused:
@@ -46,7 +48,8 @@ def find_unused(module: nn.Module, calls: Sequence[Sequence[Tensor]]) -> Unused:
     """Make every call and list what no operation read.
 
     A tensor counts as used if an operation took it or any view of its memory; so tied tensors are
-    used together. What only decides by its value in Python counts as read, too.
+    used together. What only decides by its value in Python counts as read, too. The batch counters
+    of normalisation are bookkeeping of training, and not listed.
     """
     touched: set[int] = set()
     with torch.no_grad(), _Recorder(touched):
@@ -56,9 +59,7 @@ def find_unused(module: nn.Module, calls: Sequence[Sequence[Tensor]]) -> Unused:
     buffers = _untouched(module.named_buffers(remove_duplicate=False), touched)
     idle = {**parameters, **buffers}
     memory = {tensor.untyped_storage()._cdata: tensor.nbytes for tensor in idle.values()}
-    return Unused(
-        tuple(parameters), tuple(buffers), _outermost(module, idle), sum(memory.values())
-    )
+    return Unused(tuple(parameters), tuple(buffers), _outermost(module, idle), sum(memory.values()))
 
 
 def without_unused(module: nn.Module, unused: Unused) -> nn.Module:
@@ -74,11 +75,11 @@ def without_unused(module: nn.Module, unused: Unused) -> nn.Module:
     return slim
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the memory of every tensor an operation takes."""
 
     def __init__(self, touched: set[int]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._touched = touched
 
     def __torch_dispatch__(  # type: ignore[no-untyped-def]
@@ -94,7 +95,9 @@ def _untouched(named: Iterable[tuple[str, Tensor]], touched: set[int]) -> dict[s
     return {
         name: tensor
         for name, tensor in named
-        if tensor.numel() and tensor.untyped_storage()._cdata not in touched
+        if tensor.numel()
+        and not name.endswith(BATCH_COUNTER)
+        and tensor.untyped_storage()._cdata not in touched
     }
 
 

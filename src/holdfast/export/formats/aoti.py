@@ -25,7 +25,8 @@ class CompiledFormat:
     """
 
     name = "aoti"
-    legacy = None
+    suffix = ".aoti.pt2"
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
@@ -38,7 +39,7 @@ class CompiledFormat:
                 where=f"graph {stem}",
                 fix="install g++ or set CXX, or leave this format out",
             )
-        file = f"{stem}.aoti.pt2"
+        file = f"{stem}{self.suffix}"
         program = prepared.program
         with (
             explaining("compile the graph", stem),

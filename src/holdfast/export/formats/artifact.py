@@ -19,6 +19,8 @@ class Artifact:
     """A graph in one format, in a folder. files: names, all needed together, the main one first.
 
     legacy: why this format is one to leave, None if it is not. facts: of the format, for the card.
+    converted: digest of each tensor by the format's own name as it left the converter, for formats
+    that fold, fuse or rename the model's; empty where the model's own names and bytes are kept.
     """
 
     graph: str
@@ -26,6 +28,7 @@ class Artifact:
     files: tuple[str, ...]
     legacy: str | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
+    converted: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,13 @@ class FormatOptions:
 
 
 class Format(Protocol):
-    """A way to write a graph so that it runs without its Python code."""
+    """A way to write a graph so that it runs without its Python code.
+
+    suffix: of the graph's name in the names of its files.
+    """
 
     name: str
+    suffix: str
     legacy: str | None
 
     def write(

@@ -14,10 +14,11 @@ from holdfast.errors import ExportError
 from holdfast.export.formats.artifact import Artifact, FormatOptions, Reloaded
 from holdfast.export.libraries import INTERNAL_WARNINGS, explaining, extra_module, hushed, quiet
 from holdfast.export.prepare import Prepared
+from holdfast.export.runtime import EXTRA, new_session
 from holdfast.export.signature import Axis, Signature
-from holdfast.export.tracing import as_passed
+from holdfast.export.stored_weights import tensor_digest
+from holdfast.export.tracing import nested
 
-EXTRA = "onnx"
 _ONE_FILE_BYTES = 1_500_000_000
 _WARNINGS = (*INTERNAL_WARNINGS, r"# The axis name: \w+ will not be used")
 
@@ -26,7 +27,8 @@ class OnnxFormat:
     """`<stem>.onnx`, with `<stem>.onnx.data` beside it if the weights lie apart."""
 
     name = "onnx"
-    legacy = None
+    suffix = ".onnx"
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
@@ -47,20 +49,21 @@ class OnnxFormat:
                 opset_version=options.opset,
                 input_names=[one.name for one in signature.inputs],
                 output_names=list(signature.outputs),
-                dynamic_shapes=as_passed(prepared.graph.module, _axis_names(signature)),
+                dynamic_shapes=nested(prepared.graph.module, _axis_names(signature)),
             )
             if converted is None:
                 raise ExportError("The exporter returned nothing", where=f"graph {stem}")
+            digests = _converted(converted)
             converted.model.metadata_props["holdfast.card"] = options.card.decode()
             converted.save(folder / f"{stem}.onnx", external_data=apart)
         files = (f"{stem}.onnx", f"{stem}.onnx.data") if apart else (f"{stem}.onnx",)
-        return Artifact(stem, self.name, files, facts=_facts(folder / files[0]))
+        return Artifact(stem, self.name, files, facts=_facts(folder / files[0]), converted=digests)
 
     def reload(self, folder: Path, artifact: Artifact) -> Reloaded:
         """A session of ONNX Runtime on the CPU, and the weights and nodes of the file."""
         onnx = extra_module("onnx", EXTRA)
         with explaining("load the ONNX model", artifact.graph), quiet(*_WARNINGS):
-            session = new_session(folder / artifact.files[0])
+            session = new_session(folder / artifact.files[0], threads=torch.get_num_threads())
             model = onnx.load(str(folder / artifact.files[0]))
             weights = {
                 initializer.name: torch.from_numpy(np.copy(array))
@@ -77,20 +80,6 @@ class OnnxFormat:
             return tuple(torch.from_numpy(np.copy(out)) for out in session.run(None, feed))
 
         return Reloaded(run, weights, _training_nodes(onnx, model))
-
-
-def new_session(path: Path, *, threads: int | None = None) -> Any:
-    """An ONNX Runtime session on the CPU. threads: None for as many as torch uses.
-
-    Raises ConfigError naming the extra if ONNX Runtime is missing, and what it raises itself.
-    """
-    runtime = extra_module("onnxruntime", EXTRA)
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.inter_op_num_threads = 1
-    # What it writes to standard error stands in the exception, too.
-    options.log_severity_level = 4
-    return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _axis_names(signature: Signature) -> tuple[dict[int, str], ...]:
@@ -111,6 +100,20 @@ def _facts(path: Path) -> dict[str, Any]:
         "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "ir": model.ir_version,
         "nodes": len(model.graph.node),
+    }
+
+
+def _converted(made: Any) -> dict[str, bytes]:
+    """Digest by name of every initializer as the converter left it."""
+    arrays = {
+        name: value.const_value.numpy()
+        for name, value in made.model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    return {
+        name: tensor_digest(torch.from_numpy(np.array(array, order="C")))
+        for name, array in arrays.items()
+        if array.dtype.name in _NUMPY_DTYPES
     }
 
 

@@ -19,13 +19,14 @@ class ProgramFormat:
     """`torch.export.save` of a program whose axes keep their names and ranges."""
 
     name = "program"
-    legacy = None
+    suffix = ".pt2"
+    legacy: str | None = None
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
     ) -> Artifact:
         """Write `<stem>.pt2`; the card travels inside it."""
-        file = f"{stem}.pt2"
+        file = f"{stem}{self.suffix}"
         program = prepared.program
         with explaining("save the exported program", stem), quiet(*INTERNAL_WARNINGS):
             torch.export.save(program, folder / file, extra_files={CARD: options.card.decode()})
@@ -71,5 +72,3 @@ def _trains(target: str, arguments: tuple[Any, ...]) -> bool:
 
 def _nodes(program: ExportedProgram) -> int:
     return sum(1 for node in program.graph.nodes if node.op == "call_function")
-
-

@@ -13,7 +13,7 @@ from holdfast.export.libraries import explaining
 from holdfast.export.prepare import Prepared, flatten
 
 LEGACY = (
-    "torch has deprecated TorchScript since 2.11 and closes its issues unread: use it only for a "
+    "torch has deprecated TorchScript since 2.11 and mends it no more: use it only for a "
     "runtime that cannot load a .pt2 program or ONNX yet"
 )
 CARD = "card.json"
@@ -22,11 +22,12 @@ CARD = "card.json"
 class TorchScriptFormat:
     """`<stem>.<mode>.pt` for `torch.jit.load`. mode: "trace" or "script"."""
 
-    legacy = LEGACY
+    legacy: str | None = LEGACY
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
         self.name = f"torchscript-{mode}"
+        self.suffix = f".{mode}.pt"
 
     def write(
         self, prepared: Prepared, folder: Path, stem: str, options: FormatOptions
@@ -35,13 +36,13 @@ class TorchScriptFormat:
 
         What the tracer warned of (values it baked in) is kept in the facts of the artifact.
         """
-        file = f"{stem}.{self.mode}.pt"
+        file = f"{stem}{self.suffix}"
         warnings.warn(f"{self.name}: {LEGACY}", HoldfastWarning, stacklevel=2)
         with explaining(f"{self.mode} the graph", stem), warnings.catch_warnings(record=True) as w:
             warnings.simplefilter("always")
             module = prepared.graph.module
             made = (
-                torch.jit.trace(module, prepared.example, check_trace=False)
+                torch.jit.trace(module, prepared.example, check_trace=False)  # type: ignore[no-untyped-call]
                 if self.mode == "trace"
                 else torch.jit.script(module)
             )
@@ -61,7 +62,8 @@ class TorchScriptFormat:
         """Load the archive on the CPU."""
         with explaining("load the TorchScript archive", artifact.graph), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated")
-            module = torch.jit.load(str(folder / artifact.files[0]), map_location="cpu")
+            file = str(folder / artifact.files[0])
+            module = torch.jit.load(file, map_location="cpu")  # type: ignore[no-untyped-call]
 
         def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
             with torch.no_grad():
