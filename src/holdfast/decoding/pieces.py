@@ -92,6 +92,11 @@ class Vocabulary:
                 ids.extend(self._ids.get(piece, UNKNOWN) for piece in _spell(token))
         return ids
 
+    def unknown_rate(self, text: str) -> float:
+        """The share of the words of `text` that are not in the table and must be spelled."""
+        tokens = tokenize(text)
+        return sum(token not in self._ids for token in tokens) / len(tokens)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids` up to the first end mark; an unknown character shows as U+FFFD."""
         tokens: list[str] = []

@@ -17,10 +17,14 @@ SOURCE_FILE, TARGET_FILE = "source.vocabulary.json", "target.vocabulary.json"
 
 @dataclass(frozen=True)
 class Translated:
-    """One answer: its text, and what it was made from and of."""
+    """One answer: its text, and what it was made from and of.
+
+    unknown_rate: share of the sentence's words that the vocabulary lacks.
+    """
 
     text: str
     source: list[int]
+    unknown_rate: float
     hypothesis: Hypothesis
 
 
@@ -46,8 +50,13 @@ class TextModel:
         sources = [[*self.source.encode(sentence), EOS] for sentence in sentences]
         found = self.model.decode(sources, width=width)
         return [
-            Translated(self.target.decode(hypothesis.tokens), source, hypothesis)
-            for source, hypothesis in zip(sources, found, strict=True)
+            Translated(
+                self.target.decode(hypothesis.tokens),
+                source,
+                self.source.unknown_rate(sentence),
+                hypothesis,
+            )
+            for sentence, source, hypothesis in zip(sentences, sources, found, strict=True)
         ]
 
 
