@@ -18,10 +18,10 @@
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
     ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
-    ├── DecodingError (ValueError)            no sequence can be decoded from this
     ├── ExportError                           an export that failed; nothing has its final name
     │   └── GateError                         an artifact that differs from the model, with the list
-    └── InputError (ValueError)               an input that an exported model was not made for
+    ├── InputError (ValueError)               an input that an exported model was not made for
+    └── DecodingError (ValueError)            no sequence can be decoded from this
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -156,10 +156,6 @@ class AverageError(HoldfastError, RuntimeError):
     """An average of weights used in a way that would lose weights or mislead; nothing changed."""
 
 
-class DecodingError(HoldfastError, ValueError):
-    """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
-
-
 class ExportError(HoldfastError):
     """An export failed. Nothing got its final name."""
 
@@ -182,6 +178,10 @@ class GateError(ExportError):
 
 class InputError(HoldfastError, ValueError):
     """An input that an exported model was not made for; it was not run."""
+
+
+class DecodingError(HoldfastError, ValueError):
+    """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
 
 
 @contextlib.contextmanager

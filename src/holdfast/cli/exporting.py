@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.listing import catalog_of
-from holdfast.cli.refs import resolve
-from holdfast.errors import CheckpointNotFoundError, ConfigError
+from holdfast.cli.output import note
+from holdfast.cli.refs import locate
+from holdfast.errors import ConfigError
 from holdfast.export import (
     About,
     InferenceCheckpoint,
@@ -18,26 +18,16 @@ from holdfast.export import (
     release,
 )
 from holdfast.export.loading import build_exportable
-from holdfast.manifest import MANIFEST_FILE
 
 _GRAPH_FORMATS = ("program", "onnx")
 
 
-def checkpoint_of(source: Path, ref: str | None) -> Path:
-    """The checkpoint meant: itself, or one of a run by reference; by default the best, where a
-    metric was tracked, else the latest."""
-    if source.is_file() or (source / MANIFEST_FILE).exists():
-        if ref is not None:
-            raise ConfigError(f"{source} is one checkpoint: leave --ref {ref!r} out")
-        return source
-    if not source.exists():
-        raise CheckpointNotFoundError("There is no such run or checkpoint", where=str(source))
-    if ref is not None:
-        return resolve(source, ref)
-    try:
-        return resolve(source, "best")
-    except CheckpointNotFoundError:
-        return resolve(source, "latest") if catalog_of(source).infos else _nothing(source)
+def checkpoint_of(ref: str) -> Path:
+    """The checkpoint meant; says which one where only a run was named."""
+    found = locate(ref)
+    if found != Path(ref):
+        note(f"exporting {found}")
+    return found
 
 
 def weights_only(
@@ -117,7 +107,3 @@ def as_data(made: InferenceCheckpoint | Release) -> dict[str, Any]:
             for one in made.refused
         ],
     }
-
-
-def _nothing(source: Path) -> Path:
-    raise CheckpointNotFoundError("The run has no checkpoint", where=str(source))

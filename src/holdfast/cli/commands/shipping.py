@@ -7,28 +7,33 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.cli.output import AsJson, emit
+from holdfast.cli.common import with_common_options
+from holdfast.cli.output import emit
+from holdfast.cli.refs import CheckpointRef
 
 
 def register(app: typer.Typer) -> None:
     """Add `export` and `release verify`."""
     app.command(
-        epilog="Example: holdfast export runs/translate --model mymodel:build --format onnx "
+        epilog="Example: holdfast export runs/translate@best --to model.safetensors\n\n"
+        "Example: holdfast export old.pt --dtype bf16 --to small.pt\n\n"
+        "A release: holdfast export runs/translate@best --model shop:build --format onnx "
         "--to releases/1.0.0"
     )(export)
     releases = typer.Typer(
-        help="Releases made by `holdfast export`.", no_args_is_help=True, rich_markup_mode=None
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        help="Releases as `holdfast export --model` makes them.",
+        epilog="Example: holdfast release verify releases/1.0.0",
     )
-    releases.command("verify", epilog="Example: holdfast release verify releases/1.0.0")(
-        verify_release
+    releases.command("verify", epilog="Example: holdfast release verify releases/1.0.0 --run")(
+        with_common_options(verify)
     )
     app.add_typer(releases, name="release")
 
 
 def export(
-    source: Annotated[
-        Path, typer.Argument(help="A run folder, a checkpoint or a .pt file.", show_default=False)
-    ],
+    checkpoint: CheckpointRef,
     to: Annotated[
         Path,
         typer.Option(help="A .pt or .safetensors file, or a folder.", show_default=False),
@@ -41,9 +46,6 @@ def export(
         list[str] | None,
         typer.Option("--format", help="pt, program, onnx, aoti, torchscript-trace or -script."),
     ] = None,
-    ref: Annotated[
-        str | None, typer.Option(help="Which checkpoint of a run; default: best, else latest.")
-    ] = None,
     component: Annotated[str, typer.Option(help="model, or the name of an EMA.")] = "model",
     dtype: Annotated[
         str | None, typer.Option(help="bf16 or fp16, for weights without --model.")
@@ -54,21 +56,21 @@ def export(
     name: Annotated[str, typer.Option(help="Name on the card.")] = "model",
     licence: Annotated[str | None, typer.Option(help="SPDX expression, for the card.")] = None,
     allow_refusals: Annotated[
-        bool, typer.Option(help="Release what passes; leave out formats that do not.")
+        bool,
+        typer.Option("--allow-refusals", help="Leave out formats that do not pass the gate."),
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Write the weights alone, or with --model a release whose artifacts passed the gate."""
     from holdfast.cli import exporting
 
-    checkpoint = exporting.checkpoint_of(source, ref)
+    found = exporting.checkpoint_of(checkpoint)
     if model is None:
         made: Any = exporting.weights_only(
-            checkpoint, to, component=component, dtype=dtype, licence=licence, formats=formats
+            found, to, component=component, dtype=dtype, licence=licence, formats=formats
         )
     else:
         made = exporting.release_of(
-            checkpoint,
+            found,
             to,
             model=model,
             component=component,
@@ -79,24 +81,23 @@ def export(
             licence=licence,
             allow_refusals=allow_refusals,
         )
-    emit(exporting.as_data(made), str(made), as_json)
+    emit(exporting.as_data(made), str(made))
 
 
-def verify_release(
+def verify(
     folder: Annotated[Path, typer.Argument(help="The release folder.", show_default=False)],
-    as_json: AsJson = False,
     run: Annotated[
-        bool, typer.Option("--run", help="Also load every artifact and compare its examples.")
+        bool, typer.Option("--run", help="Also run every artifact on the examples in it.")
     ] = False,
 ) -> None:
     """Compare every file of a release with its sums; exit with 3 if anything differs."""
-    from holdfast.export.verifying import verify_release as verify
+    from holdfast.export.verifying import verify_release
 
-    check = verify(folder)
+    check = verify_release(folder)
     if run and not check.damaged:
         from holdfast.export.rerunning import rerun_examples
 
         check = rerun_examples(check)
-    emit(check.to_dict(), str(check), as_json)
+    emit(check.to_dict(), str(check))
     if check.damaged:
         raise typer.Exit(3)
