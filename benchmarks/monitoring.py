@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.decoding import export
 from holdfast.decoding import LengthRule
 from holdfast.demo.corpus import Corpus, Direction
 from holdfast.demo.dataset import Vocabularies
@@ -32,9 +31,11 @@ from holdfast.demo.model import ModelConfig, TranslationTransformer
 from holdfast.demo.sources import open_corpus
 from holdfast.demo.steps import CachedSteps
 from holdfast.demo.vocab import PAD
+from holdfast.export.building import build
 from holdfast.export.seq2seq import TextModel, write_vocabularies
 from holdfast.export.seq2seq.graphs import sequence_graphs
 from holdfast.export.seq2seq.text import Translated
+from holdfast.export.target import Exportable
 from holdfast.monitor import (
     SEQUENCE_FEATURES,
     Monitor,
@@ -64,7 +65,9 @@ def serve_example(corpus: Corpus, folder: Path) -> TextModel:
         pad=PAD,
         lengths=LengthRule(config.positions_max),
     )
-    export(graphs, NAME, folder, ("onnx",))
+    graphs.recipe.write(folder, NAME)
+    built, _ = build(Exportable(torch.nn.Module(), graphs.graphs), folder, ("onnx",))
+    print(*built.reports, *built.refusals, sep="\n", file=sys.stderr)
     write_vocabularies(folder, words.source, words.target)
     return TextModel.load_onnx(folder, NAME)
 

@@ -1,8 +1,7 @@
-"""Two tiny Transformers, one with cached keys and one without, exported and gated once."""
+"""Two tiny Transformers, one with cached keys and one without, released once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,36 +9,36 @@ import torch
 from torch import nn
 
 from holdfast.decoding import LengthRule, Marks
-from holdfast.decoding.pieces import BOS, EOS, PAD
+from holdfast.decoding.pieces import BOS, EOS, PAD, Vocabulary
 from holdfast.decoding.tensors import TensorSteps
 from holdfast.demo.model import ModelConfig, TranslationTransformer
 from holdfast.demo.steps import CachedSteps, WholeSteps
-from holdfast.export.formats import FORMATS, FormatOptions
-from holdfast.export.gate import GateReport, inspect
-from holdfast.export.graph import CheckResult, Graph, Runner
-from holdfast.export.prepare import flatten, prepared
+from holdfast.export import Release, Runner, release
+from holdfast.export.latency import Effort
+from holdfast.export.prepare import flatten
 from holdfast.export.seq2seq import SequenceModel, load_onnx
 from holdfast.export.seq2seq.graphs import SequenceGraphs, sequence_graphs
-from holdfast.export.seq2seq.parity import DecodingParity
 from holdfast.export.seq2seq.program import load_program
+from holdfast.export.seq2seq.release import decoding_latency, sequence_exportable
 
 MARKS = Marks(begin=BOS, end=EOS, never=(PAD, BOS))
-SOURCE_SIZE, LONGEST = 41, 24
+SOURCE_SIZE, TARGET_SIZE, LONGEST = 41, 31, 24
 EXPORTED = {"cached": ("onnx", "program"), "whole": ("program",)}
 """Formats by kind of decoding; `benchmarks.decoding` does ONNX without cached keys, too."""
 
 
 @dataclass
 class Exported:
-    """What was exported, what the gate said, and what was reloaded."""
+    """The releases that were made, and the modules they were made of."""
 
-    folder: Path
     modules: dict[str, nn.Module]
     graphs: dict[str, SequenceGraphs]
-    reports: list[GateReport]
-    eager_runners: dict[str, Runner]
-    runners: dict[tuple[str, str], Runner]
-    parity: dict[tuple[str, str], CheckResult]
+    releases: dict[str, Release]
+    progress: list[str]
+
+    def folder(self, name: str) -> Path:
+        """Of the release."""
+        return self.releases[name].path
 
     def eager(self, name: str) -> SequenceModel:
         """The module itself."""
@@ -49,7 +48,11 @@ class Exported:
     def exported(self, name: str, kind: str) -> SequenceModel:
         """Loaded from its files."""
         load = load_onnx if kind == "onnx" else load_program
-        return load(self.folder, name)
+        return load(self.folder(name), name)
+
+    def runners(self, name: str) -> dict[str, Runner]:
+        """The graphs in eager mode."""
+        return {graph.name: _runner(graph.module) for graph in self.graphs[name].graphs}
 
 
 def tiny_transformer(seed: int) -> TranslationTransformer:
@@ -57,7 +60,7 @@ def tiny_transformer(seed: int) -> TranslationTransformer:
     torch.manual_seed(seed)
     config = ModelConfig(
         SOURCE_SIZE,
-        31,
+        TARGET_SIZE,
         width=16,
         feedforward_width=32,
         encoder_layers=1,
@@ -65,7 +68,7 @@ def tiny_transformer(seed: int) -> TranslationTransformer:
         positions_max=LONGEST,
     )
     model = TranslationTransformer(config)
-    model.output.weight = nn.Parameter(torch.randn(31, 16))
+    model.output.weight = nn.Parameter(torch.randn(TARGET_SIZE, 16))
     return model.eval()
 
 
@@ -93,32 +96,44 @@ def graphs_of(module: nn.Module, name: str) -> SequenceGraphs:
 
 
 def export_both(folder: Path) -> Exported:
-    """Export "cached" and "whole", each another model, in both formats."""
+    """Release "cached" and "whole", each of another model."""
+    transformers = {"cached": tiny_transformer(1), "whole": tiny_transformer(2)}
     modules: dict[str, nn.Module] = {
-        "cached": CachedSteps(tiny_transformer(1)).eval(),
-        "whole": WholeSteps(tiny_transformer(2)).eval(),
+        "cached": CachedSteps(transformers["cached"]).eval(),
+        "whole": WholeSteps(transformers["whole"]).eval(),
     }
-    done = Exported(folder, modules, {}, [], {}, {}, {})
+    done = Exported(modules, {}, {}, [])
     for name, module in modules.items():
         graphs = graphs_of(module, name)
         done.graphs[name] = graphs
-        graphs.recipe.write(folder, name)
-        for graph in graphs.graphs:
-            _export_graph(done, folder, graph, EXPORTED[name])
-        check = DecodingParity(graphs, some_sources(40), widths=(1, 3))
-        for kind in EXPORTED[name]:
-            artifact = {graph.name: done.runners[graph.name, kind] for graph in graphs.graphs}
-            done.parity[name, kind] = check(done.eager_runners, artifact)
+        target = sequence_exportable(
+            transformers[name],
+            graphs,
+            name=name,
+            sources=some_sources(40),
+            widths=(1, 3),
+            vocabularies=(letters(SOURCE_SIZE), letters(TARGET_SIZE)),
+            files={"monitor.profile.json": b"{}"},
+            measure=decoding_latency(
+                graphs,
+                some_sources(40),
+                batch_sizes=(2,),
+                widths=(1,),
+                effort=Effort(rounds=5, warmup=1),
+                progress=done.progress.append,
+            ),
+        )
+        done.releases[name] = release(
+            target, folder / name, version="1.0.0", formats=EXPORTED[name]
+        )
     return done
 
 
-def _export_graph(done: Exported, folder: Path, graph: Graph, formats: Sequence[str]) -> None:
-    module = graph.module
-    done.eager_runners[graph.name] = lambda *inputs: flatten(module(*inputs))
-    with prepared(graph) as ready:
-        for kind in formats:
-            artifact = FORMATS[kind].write(ready, folder, graph.name, FormatOptions())
-            report, reloaded = inspect(ready, FORMATS[kind], folder, artifact)
-            done.reports.append(report)
-            assert reloaded is not None, report.problems
-            done.runners[graph.name, kind] = reloaded.run
+def letters(size: int) -> Vocabulary:
+    """The special tokens and Greek letters."""
+    special = Vocabulary.build([]).pieces
+    return Vocabulary([*special, *(chr(945 + i) for i in range(size - len(special)))])
+
+
+def _runner(module: nn.Module) -> Runner:
+    return lambda *inputs: flatten(module(*inputs))

@@ -111,8 +111,12 @@ class Vocabulary:
 
     def write(self, path: Path) -> None:
         """Write the table as JSON."""
+        path.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `write` writes."""
         values: dict[str, jsontext.Json] = {"schema": SCHEMA, "pieces": list(self.pieces)}
-        path.write_bytes(jsontext.dump(values, indent=1))
+        return jsontext.dump(values, indent=1)
 
     @classmethod
     def read(cls, path: Path) -> Vocabulary:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from holdfast.errors import LoadError
-from holdfast.export.libraries import extra_module
+from holdfast.errors import HoldfastError, LoadError
+from holdfast.export.runtime import new_session
 from holdfast.export.seq2seq.model import SequenceModel
 from holdfast.export.seq2seq.recipe import Recipe
 from holdfast.export.seq2seq.steps import Array, Call, GraphSteps
@@ -38,14 +38,9 @@ def _call(path: Path, threads: int) -> Call:
 
 
 def _session(path: Path, threads: int) -> Any:
-    runtime = extra_module("onnxruntime", "onnx")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the processor from whoever else works on this host.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4  # what it would print stands in the exception, too
     try:
-        return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return new_session(path, threads=threads)
+    except HoldfastError:
+        raise
     except Exception as error:  # its classes are not part of its public interface
         raise LoadError(f"ONNX Runtime cannot load this graph: {error}", where=str(path)) from error

@@ -69,6 +69,12 @@ class Recipe:
 
     def write(self, folder: Path, name: str) -> Path:
         """Write `<name>.decoding.json` into the folder; returns the file."""
+        path = folder / f"{name}{SUFFIX}"
+        path.write_bytes(self.to_bytes())
+        return path
+
+    def to_bytes(self) -> bytes:
+        """What `write` writes."""
         values = {
             "schema": SCHEMA,
             "start": self.start,
@@ -80,9 +86,7 @@ class Recipe:
             "lengths": asdict(self.lengths),
             "vocabulary": self.vocabulary,
         }
-        path = folder / f"{name}{SUFFIX}"
-        path.write_bytes(jsontext.dump(cast(jsontext.Json, values), indent=2))
-        return path
+        return jsontext.dump(cast(jsontext.Json, values), indent=2)
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Recipe:
