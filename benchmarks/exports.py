@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 import tempfile
 import time
@@ -287,7 +288,8 @@ def _weights_row(name: str, target: Exportable, form: str) -> Row:
 
 
 def _short(reason: str) -> str:
-    plain = " ".join(reason.split())
+    # Addresses differ from run to run.
+    plain = re.sub(r" at 0x[0-9a-f]+", "", " ".join(reason.split()))
     return plain if len(plain) <= _REASON_CHARS else f"{plain[:_REASON_CHARS]}…"
 
 
