@@ -15,7 +15,6 @@ from holdfast.demo.flow import run_demo
 from holdfast.demo.plan import RunPlan
 from holdfast.demo.worker import main
 from holdfast.errors import ConfigError, FormatError
-from holdfast.export import verify_release
 from holdfast.selection import read_selections
 
 
@@ -23,7 +22,7 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
     """All of it happens and is shown: kill, checklist, equal losses, checkpoints, scores."""
     file = io.StringIO()
     out = tmp_path / "run"
-    options = DemoOptions(steps=60, threads=1, pairs=400, out=out)
+    options = DemoOptions(steps=60, threads=1, pairs=400, out=out, export=False)
     assert run_demo(options, Console(file=file, width=160)) == 0
     text = file.getvalue()
     for wanted in (
@@ -43,19 +42,12 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
         "Translations",
         "Scored again from what was written: ",
         ", the same.",
-        f"Release {out / 'releases' / '1.0.0'}: demo-de-en 1.0.0",
-        "onnx translate-step: passed on",
-        "smaller than a checkpoint of the training",
-        "Time to decode, side by side",
-        "(the same as in training code)",
-        "imported of torch and the training code: nothing",
         f"Run folder: {out / 'checkpoints'}",
     ):
         assert wanted in text
     newest = sorted((out / "checkpoints").glob("checkpoint_*"))[-1]
     config = json.loads((newest / "config.json").read_text(encoding="utf-8"))
     assert config["width"] == 128
-    assert not verify_release(out / "releases" / "1.0.0").damaged
     (saved,) = read_selections(out / "checkpoints")
     assert len(saved["samples"]) == 4
     assert set(saved["samples"][0]["outputs"]) == {c["name"] for c in saved["candidates"]}

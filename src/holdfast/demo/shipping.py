@@ -26,6 +26,7 @@ from holdfast.export import About, Exportable, Release, Weights, open_weights, r
 from holdfast.export.latency import Effort
 from holdfast.export.seq2seq.graphs import sequence_graphs
 from holdfast.export.seq2seq.release import decoding_latency, sequence_exportable
+from holdfast.jsontext import Json
 from holdfast.selection import Selection, write_chosen
 
 NAME = "translate"
@@ -34,7 +35,7 @@ _CHECKED_SENTENCES = 60
 _TIMED = Effort(rounds=7, warmup=1, seconds=4.0)
 _SHOWN_CHARS = 40
 _SCRIPT_FILE = "translate.py"
-_SCRIPT = f'''"""Translates its arguments with NumPy, ONNX Runtime and holdfast: no torch, no training code."""
+_SCRIPT = f'''"""Translates its arguments, without torch and without the code that trained the model."""
 
 import sys
 from pathlib import Path
@@ -50,8 +51,7 @@ print(f"imported of torch and the training code: {{', '.join(foreign) or 'nothin
 
 
 def export_recommended(console: Console, finished: FinishedRun, selection: Selection) -> None:
-    """Release the recommended single model, show what the gate found and how fast it is, and
-    translate a sentence with it in a process of its own."""
+    """Release the recommended single model; see `ship`."""
     if not finished.plan.export:
         return
     formats = ["program", "pt"]
@@ -59,25 +59,42 @@ def export_recommended(console: Console, finished: FinishedRun, selection: Selec
         _say(console, "ONNX is left out: pip install 'holdfast[onnx]'")
     else:
         formats.append("onnx")
-    weights = open_weights(_single_model(selection))
+    ship(console, finished, _single_model(selection), _about(finished, selection), formats)
+
+
+def ship(
+    console: Console,
+    finished: FinishedRun,
+    checkpoint: Path,
+    about: About,
+    formats: Sequence[str],
+    *,
+    effort: Effort = _TIMED,
+) -> Release:
+    """Release a checkpoint, show what the gate found and how fast it is, and translate a sentence
+    with it in a process of its own. Raises GateError if a format does not pass."""
+    weights = open_weights(checkpoint)
     with console.status("exporting") as status:
         target = demo_exportable(
-            finished, weights, tell=lambda text: status.update(f"exporting: {text}")
+            finished,
+            weights,
+            effort=effort,
+            tell=lambda text: status.update(f"exporting: {text}"),
         )
-        made = release(
-            target,
-            finished.folder.parent / "releases" / VERSION,
-            weights=weights,
-            formats=formats,
-            about=_about(finished, selection),
-        )
+        place = finished.folder.parent / "releases" / VERSION
+        made = release(target, place, weights=weights, formats=formats, about=about)
     _show(console, finished, made)
     if "onnx" in formats:
         _translate_elsewhere(console, finished, made, cast(TranslationTransformer, target.model))
+    return made
 
 
 def demo_exportable(
-    finished: FinishedRun, weights: Weights, *, tell: Any = lambda _: None
+    finished: FinishedRun,
+    weights: Weights,
+    *,
+    effort: Effort = _TIMED,
+    tell: Any = lambda _: None,
 ) -> Exportable:
     """The demo's Transformer as start and step graphs with cached keys and values.
 
@@ -106,7 +123,7 @@ def demo_exportable(
         vocabularies=(words.source, words.target),
         files={_SCRIPT_FILE: _SCRIPT.encode()},
         measure=decoding_latency(
-            graphs, sources, batch_sizes=(1, 16), widths=(1,), effort=_TIMED, progress=tell
+            graphs, sources, batch_sizes=(1, 16), widths=(1,), effort=effort, progress=tell
         ),
     )
 
@@ -123,7 +140,7 @@ def _about(finished: FinishedRun, selection: Selection) -> About:
         row = selection.recommended("latency-critical")
     corpus = finished.corpus
     interval = row.standing.interval
-    metric = {
+    metric: dict[str, Json] = {
         "name": best.signature.partition("|")[0],
         "value": row.score,
         "low": interval.low,
@@ -143,12 +160,12 @@ def _about(finished: FinishedRun, selection: Selection) -> About:
 
 def _show(console: Console, finished: FinishedRun, made: Release) -> None:
     _say(console, f"\nRelease {made}")
-    weights = (made.path / "model.pt").stat().st_size
+    weights = sum(file.stat().st_size for file in made.path.glob("model*.safetensors"))
     full = finished.manager.checkpoints()[-1].bytes
     _say(
         console,
         f"Inference checkpoint: {weights / 1e6:.2f} MB, {int(10 * full / weights) / 10:.1f}x "
-        f"smaller than a checkpoint of the training ({full / 1e6:.2f} MB with optimizer and averages)",
+        f"smaller than a checkpoint of the training ({full / 1e6:.2f} MB with all its state)",
     )
     if made.latency:
         _print_table(console, "Time to decode, side by side", made.latency)
