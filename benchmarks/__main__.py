@@ -18,6 +18,7 @@ QUICK = {
     "async_loop": _SHORT,
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
+    "exports": ["--quick"],
     "load_local": _SMALL,
     "save_local": _SMALL,
 }

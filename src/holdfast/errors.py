@@ -22,6 +22,8 @@
     │   └── GateError                         an artifact that differs from the model, with the list
     ├── InputError (ValueError)               an input that an exported model was not made for
     └── DecodingError (ValueError)            no sequence can be decoded from this
+    ├── RankFailedError                       another rank failed, ended, or did not answer
+    └── AverageError (RuntimeError)           an average of weights used so that it would mislead
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -150,6 +152,26 @@ class NothingToResumeError(CheckpointNotFoundError):
 
 class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
+
+
+class RankFailedError(HoldfastError):
+    """What all ranks do together failed because of `rank`, for `reason`.
+
+    Saves and loads raise it as the cause of a SaveError or LoadError.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        rank: int,
+        reason: str,
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.rank = rank
+        self.reason = reason
+        super().__init__(what, where=where, fix=fix)
 
 
 class AverageError(HoldfastError, RuntimeError):
