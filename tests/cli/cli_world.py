@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from holdfast import CheckpointConfig, CheckpointManager, EMAModel, PowerFunction
 from holdfast.convert import export_original
-from holdfast.stats import SufficientStatistics, mean_scores
 from holdfast.export import About, Axis, Input, Signature, exportable, release
+from holdfast.stats import SufficientStatistics, mean_scores
 from holdfast.values import SaveReason
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>\r\x7f\t&amp;"
