@@ -17,9 +17,11 @@ _SHORT = ["--layers", "2", "--vocabulary", "4000", "--steps", "13", "--every", "
 QUICK = {
     "async_loop": _SHORT,
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
+    "decoding": ["--quick"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
     "exports": ["--quick"],
     "load_local": _SMALL,
+    "monitoring": ["--quick"],
     "save_local": _SMALL,
 }
 
