@@ -17,6 +17,7 @@ _SHORT = ["--layers", "2", "--vocabulary", "4000", "--steps", "13", "--every", "
 QUICK = {
     "async_loop": _SHORT,
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
+    "distributed": ["--quick"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
     "load_local": _SMALL,
     "save_local": _SMALL,
