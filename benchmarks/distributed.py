@@ -5,7 +5,7 @@
 
 The processes are connected by gloo and share one folder. Three questions, both taking turns:
 
-  planning   milliseconds of processor time that a save spends on deciding who writes what, for many small tensors, after
+  planning   processor time of rank 0 on deciding who writes what, for many small tensors, after
              the first save; DCP with its plan cache switched on
   save/load  seconds until a replicated state of `size` MiB is durable (DCP with its own sync on),
              until it is back and verified (DCP verifies nothing), and how long the call that
