@@ -18,6 +18,9 @@
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
     ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
+    ├── ExportError                           an export that failed; nothing has its final name
+    │   └── GateError                         an artifact that differs from the model, with the list
+    ├── InputError (ValueError)               an input that an exported model was not made for
     └── DecodingError (ValueError)            no sequence can be decoded from this
     ├── RankFailedError                       another rank failed, ended, or did not answer
     └── AverageError (RuntimeError)           an average of weights used so that it would mislead
@@ -173,6 +176,30 @@ class RankFailedError(HoldfastError):
 
 class AverageError(HoldfastError, RuntimeError):
     """An average of weights used in a way that would lose weights or mislead; nothing changed."""
+
+
+class ExportError(HoldfastError):
+    """An export failed. Nothing got its final name."""
+
+
+class GateError(ExportError):
+    """What was written does not do what the model does; `problems` lists every difference."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[str] = (),
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problems = tuple(problems)
+        listing = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{what}{listing}", where=where, fix=fix)
+
+
+class InputError(HoldfastError, ValueError):
+    """An input that an exported model was not made for; it was not run."""
 
 
 class DecodingError(HoldfastError, ValueError):

@@ -282,10 +282,10 @@ class CheckpointManager:
         of the result lists the rest (shapes and dtypes must agree all the same).
 
         For a part: components: names such as "model", "optimizer", "rng" or those of registered
-        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
-        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
-        function; alone it stands for components=["model"]. Neither changes the metrics history or
-        which checkpoint the session is taken to go on from.
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into
+        modules and averages (whose counters then stay): names of tensors or of submodules, patterns
+        such as "encoder.*.weight", or a function; alone it stands for components=["model"]. Neither
+        changes the metrics history or which checkpoint the session is taken to go on from.
         map_location: the device for tensors that no live tensor stands ready for: those in the
         state of other objects, in extra_state and in the state dicts of the result; the CPU by
         default. Live tensors are filled where they are. cast: "floating" converts between floating

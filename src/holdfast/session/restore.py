@@ -143,7 +143,8 @@ def _plans(
     with_rng: bool,
 ) -> dict[str, RestorePlan]:
     stored = {name: source.stored(name) for name in live if name in source.components()}
-    modules = {n: found for n, found in stored.items() if isinstance(live[n], nn.Module)}
+    named = (nn.Module, SavesItself)
+    modules = {n: found for n, found in stored.items() if isinstance(live[n], named)}
     only = wanted.selects(modules)
     names = objects.parameter_names()
     plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}
@@ -160,7 +161,7 @@ def _plan(
     wanted: Wanted,
 ) -> RestorePlan:
     if isinstance(value, SavesItself):
-        return value.plan_component(stored, strict=wanted.strict)
+        return value.plan_component(stored, strict=wanted.strict, only=only)
     if isinstance(value, nn.Module):
         return plan_module(stored, value, strict=wanted.strict, only=only, cast=wanted.cast)
     if isinstance(value, Optimizer):
