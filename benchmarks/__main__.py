@@ -19,6 +19,7 @@ QUICK = {
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
     "catalog": ["--count", "200", "--repeats", "3", "--parameters", "20"],
     "decoding": ["--quick"],
+    "distributed": ["--quick"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
     "exports": ["--quick"],
     "load_local": _SMALL,

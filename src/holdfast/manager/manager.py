@@ -77,15 +77,9 @@ class CheckpointManager:
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
         run = LocalRun(config.checkpoint_dir)
+        callbacks = Callbacks(on_commit, on_failure)
         self._parts = assemble(
-            run,
-            config,
-            self.objects,
-            triggers,
-            retention,
-            clock,
-            Callbacks(on_commit, on_failure),
-            coordination,
+            run, config, self.objects, triggers, retention, clock, callbacks, coordination
         )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
@@ -162,13 +156,10 @@ class CheckpointManager:
     def agree(self, value: T) -> T:
         """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
 
-        For whatever ends or changes the loop: `if manager.agree(stopper.should_stop): break`. All
-        ranks must call it. value: anything JSON can hold. Raises SaveError if a rank has ended.
+        `if manager.agree(stopper.should_stop): break`. All ranks must call it. value: anything that
+        JSON can hold. Raises SaveError if a rank has ended.
         """
-        if not self._context.ranks.many:
-            return value
-        found: T = self._context.ranks.agree("agree", value, lambda all_ranks: all_ranks[0])
-        return found
+        return self._context.ranks.of_first(value)
 
     @property
     def last_decision(self) -> Decision | None:
@@ -219,10 +210,7 @@ class CheckpointManager:
         Of many ranks, rank 0 does it. Raises LockedError if another process writes the run.
         """
         self.wait()
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return
-        self._context.writer.ensure()
-        for text in self._parts.rotation.prune():
+        for text in self._parts.rotation.prune_now():
             warnings.warn(text, HoldfastWarning, stacklevel=2)
 
     def plan_prune(self) -> PruneReport:
@@ -248,8 +236,6 @@ class CheckpointManager:
         `save` and stand in the history. Works while another process writes; of many ranks, rank 0
         does it. Raises ConfigError if the checkpoint has another value and `overwrite` is not set.
         """
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return self._find(checkpoint).info
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
