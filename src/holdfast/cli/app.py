@@ -9,11 +9,11 @@ import sys
 
 import typer
 
-from holdfast.cli.commands import example, reading
+from holdfast.cli.commands import example, reading, reporting
 from holdfast.errors import CheckpointNotFoundError, ConfigError, DamagedError, HoldfastError
 
 # In the order of the help page.
-COMMANDS = (reading, example)
+COMMANDS = (reading, reporting, example)
 
 app = typer.Typer(
     name="holdfast",

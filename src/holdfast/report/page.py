@@ -105,7 +105,8 @@ def _render(
         policy=policy,
         style=style,
         scripts=scripts,
-        live=live,
+        live=None if live is None else json_for_script(live),
+        keys={p.id: live["runs"][i] if live is not None else None for i, p in enumerate(pages)},
         nav=nav,
         gathered=text.moment(max((run.gathered_at for run in runs), default=None)),
     )

@@ -1,0 +1,59 @@
+"""Commands that show runs as pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli.output import AsJson, emit
+
+
+def register(app: typer.Typer) -> None:
+    """Add `report` and `ui`."""
+    app.command(epilog="Example: holdfast report runs/translate --out report.html")(report)
+    app.command(epilog="Example: holdfast ui runs")(ui)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
+    layers: Annotated[
+        bool, typer.Option(help="Measure the change of layers; reads weights, 1 GiB a run at most.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page: curves, checkpoints, choice, costs, lineage."""
+    from holdfast.report import write_report
+
+    path = write_report(runs, out, layers=layers)
+    data = {
+        "schema": "holdfast-report-file/1",
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "runs": [str(run) for run in runs],
+    }
+    emit(data, str(path), as_json)
+
+
+def ui(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Runs are looked for below it.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Let --host be one that others reach.")
+    ] = False,
+) -> None:
+    """Serve the same pages for all runs under a folder, refreshed while they train."""
+    from holdfast.report.serve import ReportServer
+
+    server = ReportServer(folder, host=host, port=port, allow_remote=allow_remote)
+    print(f"Open {server.address}", flush=True)
+    print("Ctrl-C ends it. Whoever has this address can read the runs and pin checkpoints.")
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.close()
