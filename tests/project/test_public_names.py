@@ -45,6 +45,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "KeepUnscored",
         "KeepWithin",
         "Measurement",
+        "ModelEnsemble",
         "ModelSelector",
         "OnRequest",
         "Plateau",
@@ -59,8 +60,10 @@ def test_the_public_names_are_exactly_these() -> None:
         "greedy_soup",
         "resumable",
         "resume_training",
+        "select_model",
         "sweep_ema",
         "uniform_soup",
+        "write_chosen",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__

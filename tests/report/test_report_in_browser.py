@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from holdfast.engine.catalog import read_catalog
-from holdfast.engine.events import read_deletions
+from holdfast.engine.events import read_events
 from holdfast.report import write_report
 from holdfast.storage import LocalRun
 
@@ -58,7 +58,7 @@ def test_the_page_opens_from_a_file_without_a_request_or_a_complaint(
 def test_there_is_one_mark_for_every_checkpoint(wide: Any, finished_run: Path) -> None:
     """Kept and best marks together are as many as manifests, hollow ones as many as deletions."""
     kept = len(read_catalog(LocalRun(finished_run)).entries)
-    gone = len(read_deletions(LocalRun(finished_run)))
+    gone = len(read_events(LocalRun(finished_run)))
     assert kept > 3
     assert gone > 3
     seen = wide
@@ -281,7 +281,7 @@ def test_the_raw_data_is_downloaded_whole(wide: Any, finished_run: Path, tmp_pat
         seen.page.locator("#download").click()
     started.value.save_as(tmp_path / "raw.json")
     raw = json.loads((tmp_path / "raw.json").read_text())
-    assert raw["schema"] == "holdfast-report/1"
+    assert raw["schema"] == "holdfast-report-data/1"
     (run,) = raw["runs"]
     there = read_catalog(LocalRun(finished_run)).infos
     kept = [c for c in run["checkpoints"] if c["status"] == "kept"]

@@ -19,7 +19,8 @@ class RunPlan:
 
     corpus, checkpoints: folders. Times are seconds of training: the clock stands still during
     evaluations and saves. save_every_steps counts optimizer steps. dev_sentences: evaluated each
-    time. tokens_per_batch: of the longer side, padding included.
+    time. tokens_per_batch: of the longer side, padding included. averaged: checkpoints kept for the
+    average at the end. ema_snapshots: kept over the run to make EMAs of other lengths from.
     """
 
     corpus: str
@@ -37,6 +38,8 @@ class RunPlan:
     warmup_steps: int = 150
     label_smoothing: float = 0.1
     save_total_limit: int = 5
+    averaged: int = 5
+    ema_snapshots: int = 6
 
     @classmethod
     def for_budget(

@@ -43,7 +43,7 @@ class SaveRequest:
 
     id: random, unless a caller needs the same files every time. attempt: the first namesake to try:
     1 for the plain name; more where those before are known to be taken by other saves.
-    split_bytes: see `divide`.
+    split_bytes: see `divide`. retention: what the run keeps, as the expression that makes the rule.
     """
 
     epoch: int
@@ -61,6 +61,7 @@ class SaveRequest:
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     attempt: int = 1
     split_bytes: int | None = None
+    retention: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +264,7 @@ def manifest_of(
         parents=request.parents,
         world={"size": 1, "layout": "single"},
         provenance=dict(request.provenance),
-        extra=dict(extra or {}),
+        extra=({"retention": request.retention} if request.retention else {}) | dict(extra or {}),
     )
 
 

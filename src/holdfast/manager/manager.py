@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from holdfast.clock import Clock
+from holdfast.engine.amend import set_pin
 from holdfast.engine.catalog import Entry, read_catalog
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
@@ -207,11 +208,11 @@ class CheckpointManager:
         """Exempt a committed checkpoint from retention. Works while another process writes."""
         if not reason.strip():
             raise ConfigError("A pin needs a reason", fix="say why it must stay")
-        return late.set_pin(self._context.run, self._find(checkpoint), reason)
+        return set_pin(self._context.run, self._find(checkpoint), reason)
 
     def unpin(self, checkpoint: Reference) -> CheckpointInfo:
         """Take the pin away; the next rotation decides."""
-        return late.set_pin(self._context.run, self._find(checkpoint), None)
+        return set_pin(self._context.run, self._find(checkpoint), None)
 
     def record(
         self, checkpoint: Reference, metrics: Mapping[str, Any], *, overwrite: bool = False

@@ -52,7 +52,9 @@ class Restoring:
         if report.info is not None:
             self._adopt(report.info, report.values, report.run_state)
             now = context.clock.time()
-            context.history.note_resume(report.info.name, report.global_step, now=now)
+            context.history.note_resume(
+                report.info.name, report.global_step, report.passed_over, now=now
+            )
         return report
 
     def _set_aside(self, name: str, damage: list[str]) -> str:

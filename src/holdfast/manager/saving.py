@@ -275,6 +275,7 @@ class Saving:
             parents=parents,
             provenance=gather_provenance() if config.provenance else {},
             split_bytes=config.split_frozen_bytes if config.link_unchanged else None,
+            retention=repr(context.retention),
         )
 
     def _place(self, infos: Sequence[CheckpointInfo]) -> tuple[int, int]:

@@ -23,7 +23,7 @@ def candidates_figure(selection: Selection, prefix: str) -> Figure | None:
             "x": c.score,
             "low": c.score if c.low is None else c.low,
             "high": c.score if c.high is None else c.high,
-            "series": "chosen" if c.chosen else "candidate",
+            "series": "chosen" if c.chosen else "other",
             "score": text.number(c.score),
             "interval": _interval(c.low, c.high),
             "best": "" if c.p_best is None else f"{100 * c.p_best:.0f} %",
@@ -41,7 +41,7 @@ def candidates_figure(selection: Selection, prefix: str) -> Figure | None:
     spec = figure_spec(
         [
             _whisker(values, y, selection.metric),
-            _dot(values, y, tooltip, "var(--best)", "candidates"),
+            _dot(values, y, tooltip, "candidates"),
         ],
         height=_STEP * len(values),
         summary=summary,
@@ -71,7 +71,7 @@ def differences_figure(selection: Selection, prefix: str) -> Figure | None:
             "x": p.delta,
             "low": p.delta if p.low is None else p.low,
             "high": p.delta if p.high is None else p.high,
-            "series": "difference",
+            "series": "other",
             "delta": f"{p.delta:+.3g}",
             "interval": _interval(p.low, p.high),
             "p": text.number(p.p, 2),
@@ -95,7 +95,7 @@ def differences_figure(selection: Selection, prefix: str) -> Figure | None:
     }
     title = f"{selection.metric} minus that of {baseline}"
     spec = figure_spec(
-        [zero, _whisker(values, y, title), _dot(values, y, tooltip, "var(--s1)", "differences")],
+        [zero, _whisker(values, y, title), _dot(values, y, tooltip, "differences")],
         height=_STEP * len(values),
         summary=summary,
         zoom=False,
@@ -211,7 +211,7 @@ def _whisker(values: list[Spec], y: Spec, title: str) -> Spec:
     }
 
 
-def _dot(values: list[Spec], y: Spec, tooltip: list[Spec], chosen: str, name: str) -> Spec:
+def _dot(values: list[Spec], y: Spec, tooltip: list[Spec], name: str) -> Spec:
     return {
         "name": name,
         "data": {"values": values},
@@ -223,7 +223,7 @@ def _dot(values: list[Spec], y: Spec, tooltip: list[Spec], chosen: str, name: st
                 "field": "series",
                 "type": "nominal",
                 "legend": None,
-                "scale": {"domain": ["chosen"], "range": [chosen], "unknown": "var(--s1)"},
+                "scale": {"domain": ["chosen", "other"], "range": ["var(--best)", "var(--s1)"]},
             },
             "tooltip": tooltip,
         },

@@ -34,7 +34,7 @@ def gather_run(run: Path, *, now: float | None = None) -> RunData:
         raise CheckpointNotFoundError("There is no such run folder", where=str(run))
     history = read_history(run)
     catalog, there = read_kept(run)
-    deleted = read_deleted(run, there)
+    deleted, event_notes = read_deleted(run, there)
     directions = directions_of(catalog)
     selections, selection_notes = read_selections(run)
     releases, release_notes = read_releases(run)
@@ -51,7 +51,13 @@ def gather_run(run: Path, *, now: float | None = None) -> RunData:
         selections=tuple(selections),
         releases=tuple(releases),
         provenance=_provenance(catalog),
-        notes=(*history.notes, *selection_notes, *release_notes, *_damage(checkpoints)),
+        notes=(
+            *history.notes,
+            *event_notes,
+            *selection_notes,
+            *release_notes,
+            *_damage(checkpoints),
+        ),
     )
 
 

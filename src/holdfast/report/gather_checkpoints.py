@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from holdfast.engine.catalog import Catalog, Entry, read_catalog
-from holdfast.engine.events import Deletion, parse_deletions
-from holdfast.manifest import EVENTS_FILE
+from holdfast.engine.events import Event, read_events
+from holdfast.errors import HoldfastError
+from holdfast.manifest import EVENTS_FILE, parse_time
 from holdfast.policy import Mode, best
-from holdfast.report.lines import read_tail
+from holdfast.report.lines import TAIL_BYTES_MAX
 from holdfast.report.text import clean
 from holdfast.report.values import Checkpoint, Resume
 from holdfast.storage import LocalRun
@@ -36,11 +37,22 @@ def read_kept(run: Path) -> tuple[Catalog, list[Checkpoint]]:
     return catalog, found
 
 
-def read_deleted(run: Path, there: Iterable[Checkpoint]) -> list[Checkpoint]:
-    """Every checkpoint that retention gave up, in the order of the deletions."""
+def read_deleted(run: Path, there: Iterable[Checkpoint]) -> tuple[list[Checkpoint], list[str]]:
+    """Every checkpoint that retention gave up, in the order of the deletions; and notes."""
+    path = run / EVENTS_FILE
+    try:
+        if path.lstat().st_size > TAIL_BYTES_MAX:
+            return [], [f"{EVENTS_FILE} is too long: deleted checkpoints are not shown."]
+        events = read_events(LocalRun(run))
+    except (OSError, HoldfastError):
+        return [], []
     present = {checkpoint.id for checkpoint in there}
-    lines, _ = read_tail(run / EVENTS_FILE)
-    return [_deleted(gone) for gone in parse_deletions(lines) if gone.id not in present]
+    found: dict[str, Checkpoint] = {}
+    for event in events:
+        gone = _deleted(event) if event.kind == "deleted" else None
+        if gone is not None and gone.id not in present:
+            found[gone.id] = gone
+    return list(found.values()), []
 
 
 def read_averages(run: Path) -> list[Checkpoint]:
@@ -106,23 +118,54 @@ def _kept(run: Path, entry: Entry) -> Checkpoint:
     )
 
 
-def _deleted(gone: Deletion) -> Checkpoint:
+def _deleted(event: Event) -> Checkpoint | None:
+    """None if the line does not say which step it was."""
+    facts = event.facts
+    step, metrics, parents = (facts.get(key) for key in ("global_step", "metrics", "parents"))
+    if type(step) is not int or not 0 <= step < 2**53:
+        return None
+    cost = facts.get("cost")
     return Checkpoint(
-        id=gone.id,
-        name=clean(gone.name, 240),
+        id=clean(facts.get("id") or event.name, 40),
+        name=clean(event.name, 240),
         status="deleted",
-        epoch=gone.epoch,
-        step=gone.global_step,
-        branch=gone.branch,
-        time=gone.saved,
-        bytes=gone.bytes,
-        metrics=_metrics(gone.metrics),
-        reason=clean(gone.reason),
-        why=clean(gone.why),
-        deleted_at=gone.time,
-        parents=tuple(("resumed_from", parent) for parent in gone.parents),
-        cost=_cost(gone.cost),
+        epoch=_count(facts.get("epoch")),
+        step=step,
+        branch=_count(facts.get("branch")),
+        time=_time(facts.get("saved")),
+        bytes=_count(facts.get("bytes")),
+        metrics=_metrics(_numbers(metrics)),
+        reason=clean(facts.get("reason") or ""),
+        why=clean(event.why),
+        deleted_at=_time(event.time),
+        parents=tuple(
+            ("resumed_from", clean(parent, 40))
+            for parent in (parents if isinstance(parents, list) else [])[:100]
+        ),
+        cost=_cost(cost if isinstance(cost, Mapping) else {}),
     )
+
+
+def _count(value: object) -> int:
+    return value if type(value) is int and 0 <= value < 2**53 else 0
+
+
+def _time(value: object) -> float | None:
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _numbers(metrics: object) -> dict[str, float]:
+    known = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+    found: dict[str, float] = {}
+    for name, value in metrics.items() if isinstance(metrics, Mapping) else ():
+        if isinstance(value, str) and value in known:
+            found[name] = known[value]
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e308:
+            found[name] = float(value)
+    return found
 
 
 def _unreadable(name: str, why: str) -> Checkpoint:

@@ -10,7 +10,7 @@ from typing import Any
 from holdfast.report.thin import thin
 from holdfast.report.values import RunData
 
-SCHEMA = "holdfast-report/1"
+SCHEMA = "holdfast-report-data/1"
 _POINTS_MAX = 20_000
 _CHECKPOINTS_MAX = 10_000
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from holdfast.engine.catalog import Entry, read_catalog, read_manifest
+from holdfast.engine.amend import set_pin
+from holdfast.engine.catalog import read_catalog
 from holdfast.errors import CheckpointNotFoundError, ConfigError
-from holdfast.manifest import MANIFEST_FILE, MANIFEST_MAX_BYTES, edit_manifest
 from holdfast.report import text
 from holdfast.report.gather import gather_run
 from holdfast.report.page import asset, json_for_script, render_live, render_template, vega_asset
@@ -79,7 +79,7 @@ class Site:
             raise ConfigError("A pin needs a reason", fix="say why it must stay")
         run = LocalRun(self._run(key, find_runs(self.root)))
         entry = read_catalog(run).named(name)
-        _edit_pin(run, entry, None if reason is None else reason[:_REASON_MAX])
+        set_pin(run, entry, None if reason is None else reason[:_REASON_MAX])
 
     def _run(self, key: str, runs: Mapping[str, Path]) -> Path:
         if key not in runs:
@@ -117,17 +117,6 @@ def served_asset(name: str) -> bytes:
     if name not in ASSETS:
         raise CheckpointNotFoundError(f"There is no asset {name!r}")
     return (vega_asset() if name == "vega.js" else asset(name)).text.encode()
-
-
-def _edit_pin(run: LocalRun, entry: Entry, reason: str | None) -> None:
-    def change(data: bytes) -> bytes:
-        where = f"{run.place}/{entry.name}/{MANIFEST_FILE}"
-        return edit_manifest(data, where=where, pinned=reason, unpin=reason is None)
-
-    # Held open, so that nobody deletes it while it is being changed.
-    with run.open(entry.name) as opened:
-        run.update_bytes(entry.name, MANIFEST_FILE, change, max_bytes=MANIFEST_MAX_BYTES)
-        read_manifest(opened)
 
 
 def _row(run: RunData) -> dict[str, Any]:

@@ -20,8 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-import numpy as np
-
 from holdfast.errors import SaveError
 from holdfast.storage.durable import create, flush, saving, write_at
 from holdfast.storage.protocol import Block, Progress
@@ -226,8 +224,12 @@ class _Direct:
 
 class _DirectJob:
     def __init__(self, sink: _Direct, offset: int, buffer: mmap.mmap) -> None:
+        # Not at the top: the command line reads runs without ever needing numpy, or waiting for it.
+        import numpy as np
+
         self._sink = sink
         self._buffer = buffer
+        self._numpy = np
         self._target = np.frombuffer(buffer, np.uint8)
         self.offset = offset
         self.filled = 0
@@ -235,6 +237,7 @@ class _DirectJob:
     def add(self, view: memoryview) -> None:
         end = self.filled + len(view)
         # Unlike assignment to a memoryview, this lets other threads run meanwhile.
+        np = self._numpy
         np.copyto(self._target[self.filled : end], np.frombuffer(view, np.uint8))
         self.filled = end
 

@@ -10,7 +10,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add `demo`."""
-    app.command(epilog="Example: holdfast demo --minutes 5 --data path/to/corpus")(demo)
+    app.command(epilog="Example: holdfast demo --minutes 5")(demo)
 
 
 def demo(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from holdfast.cli.output import AsJson, emit
+from holdfast.cli.output import emit, note
 
 
 def register(app: typer.Typer) -> None:
@@ -20,21 +21,20 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("report.html"),
     layers: Annotated[
-        bool, typer.Option(help="Measure the change of layers; reads weights, 1 GiB a run at most.")
+        bool, typer.Option(help="Measure how layers changed: reads at most 1 GiB a run.")
     ] = True,
-    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page: curves, checkpoints, choice, costs, lineage."""
     from holdfast.report import write_report
 
     path = write_report(runs, out, layers=layers)
     data = {
-        "schema": "holdfast-report-file/1",
+        "schema": "holdfast-report/1",
         "path": str(path),
         "bytes": path.stat().st_size,
         "runs": [str(run) for run in runs],
     }
-    emit(data, str(path), as_json)
+    emit(data, str(path))
 
 
 def ui(
@@ -49,8 +49,9 @@ def ui(
     from holdfast.report.serve import ReportServer
 
     server = ReportServer(folder, host=host, port=port, allow_remote=allow_remote)
-    print(f"Open {server.address}", flush=True)
-    print("Ctrl-C ends it. Whoever has this address can read the runs and pin checkpoints.")
+    emit({}, f"Open {server.address}")
+    sys.stdout.flush()
+    note("Ctrl-C ends it. Whoever has this address can read the runs and pin checkpoints.")
     try:
         server.serve()
     except KeyboardInterrupt:

@@ -1,0 +1,73 @@
+"""The folder that every example in a help page runs in.
+
+    runs/translate      six checkpoints with val_loss and val_bleu, the last one resumed into
+    old.pt              a file of the original layout
+
+A command whose examples need more adds it here. The hostile world has the same paths, but names,
+metrics, reasons and values in it are chosen to do harm on a terminal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from holdfast import CheckpointConfig, CheckpointManager
+from holdfast.convert import export_original
+from holdfast.values import SaveReason
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>\r\x7f\t&amp;"
+HUGE = "A" * 100_000
+
+
+class Translator(nn.Module):
+    """Small, with a buffer and a tie. evil: one more parameter, of that name."""
+
+    def __init__(self, evil: str | None = None) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+        self.decoder = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 8, bias=False)
+        self.head.weight = self.decoder.weight
+        if evil is not None:
+            self.register_parameter(evil, nn.Parameter(torch.zeros(3)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Something to differentiate."""
+        out: Tensor = self.head(self.decoder(self.encoder(features)))
+        return out
+
+
+def make_world(folder: Path, *, hostile: bool = False) -> None:
+    """Fill `folder` with what the examples name."""
+    torch.manual_seed(0)
+    _translate(folder / "runs" / "translate", hostile)
+    export_original(folder / "runs" / "translate" / "latest", folder / "old.pt")
+
+
+def _translate(run: Path, hostile: bool) -> None:
+    model = Translator(EVIL.replace(".", "") if hostile else None)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    config = CheckpointConfig(
+        str(run), save_total_limit=None, track={"val_bleu": "max"}, progress=False, provenance=False
+    )
+    evil = {EVIL: 1.0, HUGE: float("nan")} if hostile else {}
+    with CheckpointManager(config, model, optimizer, scheduler) as manager:
+        for epoch in range(1, 7):
+            model(torch.randn(4, 8)).square().sum().backward()
+            optimizer.step()
+            scheduler.step()
+            metrics = {"val_loss": 2.0 - 0.1 * epoch, "val_bleu": 10.0 + epoch % 5, **evil}
+            manager.save(
+                epoch,
+                1000 * epoch,
+                metrics,
+                model_config={"d_model": 8, **({EVIL: HUGE} if hostile else {})},
+                extra_state={EVIL: [EVIL, HUGE]} if hostile else None,
+                reason=SaveReason("manual", f"{EVIL}{HUGE}") if hostile else None,
+            )
+        manager.pin(2000, EVIL + HUGE if hostile else "reported in the paper")
+        manager.record(3000, {"test_bleu": 12.5})
