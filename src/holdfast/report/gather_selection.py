@@ -70,14 +70,37 @@ def _selection(fields: Mapping[str, Any], file: str) -> Selection | None:
         signature=clean(fields.get("signature") or best_of.get("signature") or ""),
         examples=_count(fields.get("examples", best_of.get("examples"))),
         chosen=clean(chosen, 200),
-        sentence=clean(recommendation.get("reason") or fields.get("reason") or "", 1000),
+        sentence=_sentence(str(recommendation.get("reason") or "")),
         higher_is_better=_flag(fields, best_of),
         candidates=tuple(candidates),
         pairwise=tuple(_pairwise(fields.get("comparisons"))),
         samples=tuple(_samples(fields.get("samples"))),
         sweep=sweep,
-        notes=tuple(clean(note, 500) for note in _list(fields.get("notes"))[:20]),
+        notes=tuple(_notes(fields, best_of)),
     )
+
+
+def _sentence(text: str) -> str:
+    """A clause as a sentence of its own."""
+    shown = clean(text, 1000)
+    return f"{shown[:1].upper()}{shown[1:]}{'' if shown.endswith('.') else '.'}" if shown else ""
+
+
+def _notes(fields: Mapping[str, Any], best_of: Mapping[str, Any]) -> Iterator[str]:
+    """What else to know: other recommendations, the luck of choosing, what was left out."""
+    for other in _dicts(fields.get("recommendations"))[1:5]:
+        use, name, reason = (other.get(key, "") for key in ("use", "candidate", "reason"))
+        yield clean(f"For {use}: {name}, {reason}.", 500)
+    luck, shrunk = _number(best_of.get("luck")), _number(best_of.get("shrunk_score"))
+    if luck is not None and shrunk is not None:
+        yield (
+            f"Choosing the best of so many flatters its score by about {luck:.2g}: "
+            f"{shrunk:.4g} without that luck."
+        )
+    for name, why in list(_dict(fields.get("excluded")).items())[:10]:
+        yield clean(f"Left out: {name}: {str(why).partition(chr(10))[0]}", 500)
+    for note in _list(fields.get("notes"))[:20]:
+        yield clean(note, 500)
 
 
 def sweep_of(fields: object) -> Sweep | None:
@@ -124,8 +147,26 @@ def _candidate(entry: Mapping[str, Any], standing: Mapping[str, Any], chosen: st
         p_best=_number(merged.get("p_best")),
         tied=merged.get("tied") is True,
         chosen=bool(chosen) and name == chosen,
-        detail=clean(merged.get("detail") or "", 300),
+        detail=clean(_detail(entry), 300),
     )
+
+
+def _detail(entry: Mapping[str, Any]) -> str:
+    """Other names, what it is made of, and what it costs to serve."""
+    cost = _dict(entry.get("cost"))
+    parts = [f"the same as {name}" for name in _list(entry.get("also"))]
+    members = _list(entry.get("members"))
+    if len(members) > 1:
+        parts.append(f"{len(members)} members")
+    parameters, passes = _number(cost.get("parameters")), _number(cost.get("forward_passes"))
+    if parameters is not None:
+        parts.append(f"{parameters / 1e6:.3g} M parameters")
+    if passes is not None and passes > 1:
+        parts.append(f"{passes:g} forward passes")
+    median = _number(_dict(cost.get("latency")).get("median_ms"))
+    if median is not None:
+        parts.append(f"{median:.3g} ms a request")
+    return ", ".join(parts)
 
 
 def _pairwise(value: object) -> Iterator[Pairwise]:

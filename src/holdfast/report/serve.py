@@ -116,7 +116,6 @@ class _Handler(BaseHTTPRequestHandler):
     """One request. Anything that is not expressly answered is refused."""
 
     server: _Server
-    protocol_version = "HTTP/1.1"
     server_version = "holdfast"
     sys_version = ""
     timeout = _TIMEOUT_SECONDS
@@ -198,7 +197,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _post(self, address: Any) -> None:
         if not self.server.access.may_write(self._given):
-            self.close_connection = True
             self._refuse(HTTPStatus.FORBIDDEN, "Only this server's own pages may write.")
             return
         if address.path != "/pin":
@@ -217,7 +215,6 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> dict[str, Any]:
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _BODY_BYTES_MAX:
-            self.close_connection = True
             raise ConfigError("The request is too long, or does not say how long it is")
         try:
             value = json.loads(self.rfile.read(int(length)))
@@ -226,8 +223,6 @@ class _Handler(BaseHTTPRequestHandler):
         return value if isinstance(value, dict) else {}
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
-        if self.command == "POST":
-            self.close_connection = True
         self._send(why.encode(), status, {"Content-Type": "text/plain; charset=utf-8"})
 
     def _send(self, body: bytes, status: HTTPStatus, headers: dict[str, str]) -> None:

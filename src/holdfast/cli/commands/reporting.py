@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +49,7 @@ def ui(
     """Serve the same pages for all runs under a folder, refreshed while they train."""
     from holdfast.report.serve import ReportServer
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     server = ReportServer(folder, host=host, port=port, allow_remote=allow_remote)
     emit({}, f"Open {server.address}")
     sys.stdout.flush()
@@ -55,6 +57,6 @@ def ui(
     try:
         server.serve()
     except KeyboardInterrupt:
-        pass
+        note("ended")
     finally:
         server.close()
