@@ -63,7 +63,7 @@ class Site:
         with self._making:
             known = self._made.pop(address, None)
             if known is None or known.version != version:
-                html = self._list() if keys is None else self._runs(keys)
+                html = self._list(version) if keys is None else self._runs(keys, version)
                 known = Page(version, html)
             self._made[address] = known
             while len(self._made) > _PAGES_MAX:
@@ -86,14 +86,14 @@ class Site:
             raise CheckpointNotFoundError(f"There is no run {key!r} under this folder")
         return runs[key]
 
-    def _runs(self, keys: Sequence[str]) -> str:
+    def _runs(self, keys: Sequence[str], version: str) -> str:
         runs = find_runs(self.root)
         data = [gather_run(self._run(key, runs)) for key in keys]
         nav = [("All runs", "/"), *((key, run_link(key)) for key in keys if len(keys) > 1)]
-        live = {"token": self._token, "runs": list(keys)}
+        live = {"token": self._token, "version": version, "runs": list(keys)}
         return render_live(data, live=live, nav=nav)
 
-    def _list(self) -> str:
+    def _list(self, version: str) -> str:
         rows = []
         for key, folder in find_runs(self.root).items():
             rows.append({"key": key, "link": run_link(key), **_row(gather_run(folder))})
@@ -102,7 +102,7 @@ class Site:
             title=f"Runs under {text.clean(self.root)}",
             rows=rows,
             compared_max=COMPARED_MAX,
-            live=json_for_script({"token": self._token, "runs": []}),
+            live=json_for_script({"token": self._token, "version": version, "runs": []}),
         )
 
 

@@ -3,7 +3,7 @@
   const PAUSE = 2000;
   const state = document.getElementById("state");
   const facts = JSON.parse(document.getElementById("live").textContent);
-  let version = null;
+  let version = `"${facts.version}"`;
 
   function say(text) {
     if (state.textContent !== text) state.textContent = text;
@@ -64,12 +64,12 @@
   async function look() {
     try {
       const answer = await fetch(window.location.href, {
-        headers: version ? { "If-None-Match": version } : {}, cache: "no-store",
+        headers: { "If-None-Match": version }, cache: "no-store",
       });
       if (answer.status === 200) {
         const seen = answer.headers.get("ETag");
         const html = await answer.text();
-        if (version !== null && seen !== version) await renew(html);
+        if (seen !== version) await renew(html);
         version = seen;
       }
       say(answer.ok || answer.status === 304 ? "live" : "not available");
