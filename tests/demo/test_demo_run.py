@@ -22,7 +22,7 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
     """All of it happens and is shown: kill, checklist, equal losses, checkpoints, scores."""
     file = io.StringIO()
     out = tmp_path / "run"
-    options = DemoOptions(minutes=0.03, threads=1, pairs=400, out=out)
+    options = DemoOptions(steps=60, threads=1, pairs=400, out=out)
     assert run_demo(options, Console(file=file, width=160)) == 0
     text = file.getvalue()
     for wanted in (
@@ -61,7 +61,8 @@ def test_a_folder_in_use_is_refused_before_anything_happens(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("minutes", 0), ("minutes", -1), ("threads", 0), ("seed", -1), ("pairs", 3)]
+    ("name", "value"),
+    [("minutes", 0), ("minutes", -1), ("threads", 0), ("seed", -1), ("pairs", 3), ("steps", 0)],
 )
 def test_options_that_cannot_work_are_refused(name: str, value: int) -> None:
     """The error names the option and its bounds."""

@@ -44,6 +44,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
         minutes=options.minutes,
         seed=options.seed,
         threads=options.thread_count,
+        steps=options.steps,
     )
     witness = _train(console, plan, plan.write(place), kill=options.kill)
     torch.set_num_threads(plan.threads)

@@ -106,7 +106,7 @@ class TrainingRun:
         self._loader = ResumableLoader(
             pairs, batch_sampler=batches, collate_fn=collate, seed=plan.seed
         )
-        self._clock = TrainingClock(plan.budget_seconds)
+        self._clock = TrainingClock(plan.budget_seconds, step_seconds=plan.step_seconds)
         self._ema = EMAModel(self.model, [PowerFunction(width) for width in EMA_WIDTHS])
         self._ema.attach(self._optimizer)
         self.manager = CheckpointManager(
