@@ -20,7 +20,7 @@ from holdfast.report.figures import (
     shown,
     tips,
 )
-from holdfast.report.tables import Cell, Table, table
+from holdfast.report.tables import ROWS_MAX, Cell, Table, table
 from holdfast.report.thin import thin
 from holdfast.report.values import Point, RunData
 
@@ -205,26 +205,30 @@ def _summary(run: RunData, metrics: list[str]) -> str:
 
 
 def _twin(run: RunData, name: str, kind: str, metrics: list[str]) -> Table:
-    rows: dict[tuple[int, int], Mapping[str, Point]] = {}
+    rows: dict[tuple[int, int], dict[str, Point]] = {}
     for metric in metrics:
         for point in run.series[metric]:
-            key = (point.session, point.step)
-            rows[key] = {**rows.get(key, {}), metric: point}
-    ordered = sorted(rows.items(), key=lambda item: item[0])
-    cells = []
-    for (session, step), found in ordered:
-        values = [found.get(metric) for metric in metrics]
-        point = next(iter(found.values()))
-        cells.append(
-            [
-                Cell(f"{step:,}", step),
-                *(
-                    Cell("") if value is None else Cell(text.number(value.value, 6), value.value)
-                    for value in values
-                ),
-                Cell(text.moment(point.time), point.time),
-                Cell("computed anew later" if point.superseded else f"session {session + 1}"),
-            ]
-        )
+            rows.setdefault((point.session, point.step), {})[metric] = point
+    last = sorted(rows)[-ROWS_MAX:]
     columns = ["#step", *(f"#{metric}" for metric in metrics), "at", "session"]
-    return table(f"{name}-table", f"Every recorded value of {kind}", columns, cells)
+    return table(
+        f"{name}-table",
+        f"Every recorded value of {kind}",
+        columns,
+        [_row(rows[key], metrics) for key in last],
+        omitted=len(rows) - len(last),
+    )
+
+
+def _row(found: Mapping[str, Point], metrics: Sequence[str]) -> list[Cell]:
+    point = next(iter(found.values()))
+    values = [found.get(metric) for metric in metrics]
+    return [
+        Cell(f"{point.step:,}", point.step),
+        *(
+            Cell("") if value is None else Cell(text.number(value.value, 6), value.value)
+            for value in values
+        ),
+        Cell(text.moment(point.time), point.time),
+        Cell("computed anew later" if point.superseded else f"session {point.session + 1}"),
+    ]

@@ -11,14 +11,14 @@ from holdfast.report.thin import thin
 from holdfast.report.values import RunData
 
 SCHEMA = "holdfast-report-data/1"
-_POINTS_MAX = 20_000
+_POINTS_MAX = 10_000
 _CHECKPOINTS_MAX = 10_000
 
 
 def raw_data(runs: Sequence[RunData]) -> dict[str, Any]:
     """Everything gathered of the runs. Values that JSON has no number for are texts.
 
-    Curves of over 20,000 points are thinned, and say so under `thinned`.
+    Curves of over 10,000 points are thinned, and say so under `thinned`.
     """
     return {"schema": SCHEMA, "runs": [_run(run) for run in runs]}
 

@@ -54,9 +54,18 @@ class Table:
 
 
 def table(
-    name: str, caption: str, columns: Sequence[str], rows: Iterable[Sequence[Cell | str]]
+    name: str,
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Cell | str]],
+    *,
+    omitted: int = 0,
 ) -> Table:
-    """A table of the last rows. columns: titles, those of numbers beginning with "#"."""
+    """A table of the last rows. columns: titles, those of numbers beginning with "#".
+
+    omitted: how many rows before these the caller has left out already.
+    """
     cells = [tuple(c if isinstance(c, Cell) else Cell(c) for c in row) for row in rows]
     heads = tuple(Column(title.lstrip("#"), title.startswith("#")) for title in columns)
-    return Table(name, caption, heads, tuple(cells[-ROWS_MAX:]), max(0, len(cells) - ROWS_MAX))
+    left_out = omitted + max(0, len(cells) - ROWS_MAX)
+    return Table(name, caption, heads, tuple(cells[-ROWS_MAX:]), left_out)

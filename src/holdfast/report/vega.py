@@ -22,12 +22,11 @@ _ELEMENTS = frozenset(
 _ATTRIBUTES = frozenset(
     {
         *("version", "class", "width", "height", "viewBox", "fill", "stroke"),
-        *("transform", "role", "d", "opacity", "x", "y", "x1", "x2", "y1", "y2"),
+        *("transform", "d", "opacity", "x", "y", "x1", "x2", "y1", "y2"),
         *("dx", "dy", "cx", "cy", "r", "id", "display", "font-family", "font-size"),
         *("font-weight", "font-style", "text-anchor", "clip-path", "stroke-width"),
         *("stroke-dasharray", "stroke-dashoffset", "stroke-linecap", "stroke-linejoin"),
         *("stroke-miterlimit", "stroke-opacity", "fill-opacity", "pointer-events"),
-        *("aria-hidden", "aria-label", "aria-roledescription"),
     }
 )
 _CLIP = re.compile(r"url\(#clip\d+\)")
@@ -117,7 +116,7 @@ def _attribute(name: str, value: str, index: int) -> str | None:
         return f"f{index}-{value}"
     if name == "clip-path" and _CLIP.fullmatch(value):
         return value.replace("#", f"#f{index}-")
-    if name != "aria-label" and _SURROUNDINGS.search(value):
+    if _SURROUNDINGS.search(value):
         return None
     return value
 
