@@ -41,7 +41,7 @@ def candidates_figure(selection: Selection, prefix: str) -> Figure | None:
     spec = figure_spec(
         [
             _whisker(values, y, selection.metric),
-            _dot(values, y, tooltip, "candidates"),
+            _dot(values, y, selection.metric, tooltip, "candidates"),
         ],
         height=_STEP * len(values),
         summary=summary,
@@ -87,15 +87,15 @@ def differences_figure(selection: Selection, prefix: str) -> Figure | None:
         *(("candidate", "label"), ("difference", "delta"), ("interval", "interval")),
         *(("p, corrected", "p"), ("verdict", "verdict")),
     )
+    title = f"{selection.metric} minus that of {baseline}"
     zero: Spec = {
         "name": "zero",
         "data": {"values": [{"x": 0}]},
         "mark": {"type": "rule", "stroke": "var(--axis)", "strokeDash": [4, 3]},
-        "encoding": {"x": quantity("x", None)},
+        "encoding": {"x": quantity("x", title)},
     }
-    title = f"{selection.metric} minus that of {baseline}"
     spec = figure_spec(
-        [zero, _whisker(values, y, title), _dot(values, y, tooltip, "differences")],
+        [zero, _whisker(values, y, title), _dot(values, y, title, tooltip, "differences")],
         height=_STEP * len(values),
         summary=summary,
         zoom=False,
@@ -193,7 +193,7 @@ def _labels(names: list[str]) -> Spec:
         "type": "nominal",
         "sort": None,
         "title": None,
-        "axis": {"labelLimit": 150, "labelFontSize": 12, "grid": False},
+        "axis": {"labelLimit": 190, "labelFontSize": 12, "grid": False},
         "scale": {"domain": list(dict.fromkeys(names))},
     }
 
@@ -211,13 +211,13 @@ def _whisker(values: list[Spec], y: Spec, title: str) -> Spec:
     }
 
 
-def _dot(values: list[Spec], y: Spec, tooltip: list[Spec], name: str) -> Spec:
+def _dot(values: list[Spec], y: Spec, title: str, tooltip: list[Spec], name: str) -> Spec:
     return {
         "name": name,
         "data": {"values": values},
         "mark": {"type": "point", "filled": True, "size": 130, "opacity": 1},
         "encoding": {
-            "x": quantity("x", None),
+            "x": quantity("x", title),
             "y": y,
             "color": {
                 "field": "series",

@@ -177,7 +177,7 @@ def disk_figure(run: RunData, prefix: str) -> Figure | None:
                         "title": "UTC",
                         "scale": {"type": "utc"},
                     },
-                    "y": quantity("y", "MB", scale={"zero": True}),
+                    "y": quantity("y", "MB", scale={"zero": True}, stack=None),
                 },
             },
             {

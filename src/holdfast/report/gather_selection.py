@@ -92,7 +92,7 @@ def _notes(fields: Mapping[str, Any], best_of: Mapping[str, Any]) -> Iterator[st
         use, name, reason = (other.get(key, "") for key in ("use", "candidate", "reason"))
         yield clean(f"For {use}: {name}, {reason}.", 500)
     luck, shrunk = _number(best_of.get("luck")), _number(best_of.get("shrunk_score"))
-    if luck is not None and shrunk is not None:
+    if luck and shrunk is not None:
         yield (
             f"Choosing the best of so many flatters its score by about {luck:.2g}: "
             f"{shrunk:.4g} without that luck."

@@ -115,9 +115,8 @@ def _verdict_line(run: RunData) -> str:
 
 def _verdict(selection: Selection, prefix: str) -> Section:
     figures = (candidates_figure(selection, prefix), differences_figure(selection, prefix))
-    lead = selection.sentence
-    if selection.examples is not None:
-        lead += f" Measured on {text.plural(selection.examples, 'example')}."
+    examples = selection.examples
+    lead = "" if examples is None else f"Measured on {text.plural(examples, 'example')}."
     tables = [_samples(selection, prefix)] if selection.samples else []
     return Section(
         f"{prefix}-verdict",

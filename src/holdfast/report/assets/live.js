@@ -40,7 +40,7 @@
     const at = window.scrollY;
     const height = document.body.style.minHeight;
     document.body.style.minHeight = `${document.body.scrollHeight}px`;
-    for (const id of ["content", "figures", "data"]) {
+    for (const id of ["content", "gathered", "figures", "data"]) {
       const here = document.getElementById(id);
       const there = fresh.getElementById(id);
       if (here && there) {
