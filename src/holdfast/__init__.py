@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
     from holdfast.ema import EMAModel
     from holdfast.ensemble import ModelEnsemble
+    from holdfast.export import ModelExporter
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.policy import (
         AtExit,
@@ -76,6 +77,7 @@ _HOMES = {
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
     "ModelEnsemble": "holdfast.ensemble",
+    "ModelExporter": "holdfast.export",
     "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
@@ -121,6 +123,7 @@ __all__ = [
     "KeepWithin",
     "Measurement",
     "ModelEnsemble",
+    "ModelExporter",
     "ModelSelector",
     "OnRequest",
     "Plateau",

@@ -18,6 +18,9 @@ from holdfast.cli.output import Color, Settings, note, use
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "reading": ("ls", "best", "verify"),
+    "choosing": ("rank", "average", "soup", "select", "compare"),
+    "ema": ("ema",),
+    "shipping": ("export", "release"),
     "reporting": ("report", "ui"),
     "example": ("demo",),
 }

@@ -20,12 +20,13 @@ from holdfast.engine.save import SaveRequest
 from holdfast.errors import ConfigError
 from holdfast.jsontext import Json
 from holdfast.manifest import MANIFEST_FILE, is_checkpoint_name
-from holdfast.selection.members import MODEL, RUN, FolderMember, Member, vocabularies_of
+from holdfast.selection.members import MODEL, FolderMember, Member, vocabularies_of
 from holdfast.selection.record import RECIPE_KEY, Recipe
 from holdfast.selection.request import Checkpoint, OnDamage, Prepared, Weight, attempt, requested
 from holdfast.selection.state import fitted, state_of
 from holdfast.selection.stream import AverageStream
 from holdfast.session import json_config
+from holdfast.session.derived import derived_record
 from holdfast.state import ComponentState, canonical_names, torch_codec
 from holdfast.storage import LocalRun
 from holdfast.tensorfile import byte_view
@@ -216,19 +217,10 @@ def _save_request(run: LocalRun, prepared: Prepared, metrics: Mapping[str, float
 def _components(members: Sequence[Member], metrics: Mapping[str, float]) -> list[ComponentState]:
     """The run's record as of the newest member, without a history; vocabularies all agree on."""
     newest = members[-1]
-    record: dict[str, Json] = {
-        "epoch": newest.record.epoch,
-        "global_step": newest.record.global_step,
-        "metrics": torch_codec().encode(dict(metrics), where="metrics"),
-        "best_metric": None,
-        "metrics_history": [],
-        "model_config": newest.config,
-        "extra_state": None,
-    }
     vocabularies = vocabularies_of(members)
     return [
         *(ComponentState(name, "object", tree, {}) for name, tree in vocabularies.items()),
-        ComponentState(RUN, "object", record, {}),
+        derived_record(newest.record.epoch, newest.record.global_step, metrics, newest.config),
     ]
 
 

@@ -18,6 +18,7 @@ from holdfast.errors import CheckpointNotFoundError, FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES, Json, parse
 from holdfast.manifest import CONFIG_FILE, Manifest
 from holdfast.selection.record import MemberRecord
+from holdfast.session.derived import is_vocabulary
 from holdfast.session.original import original_components
 from holdfast.state import ComponentState
 from holdfast.storage import LocalRun
@@ -262,11 +263,6 @@ def _plain_tree(tree: Json) -> Json:
     if isinstance(tree, Mapping) and AVERAGE_RECORD in tree:
         return {key: value for key, value in tree.items() if key != AVERAGE_RECORD}
     return tree
-
-
-def is_vocabulary(component: str) -> bool:
-    """Whether a component of this name is what the model's input or output indices stand for."""
-    return any(word in component.lower() for word in ("vocab", "tokenizer", "tokeniser"))
 
 
 def vocabularies_of(members: Sequence[Member]) -> dict[str, Json]:
