@@ -72,6 +72,44 @@ def test_a_folder_that_is_missing_is_an_error_and_an_empty_one_is_not(tmp_path: 
     assert gather_run(tmp_path).checkpoints == ()
 
 
+def test_the_card_of_a_release_is_told_in_the_rows_that_matter(tmp_path: Path) -> None:
+    """What was released, from which step, which formats passed, and what was refused and why."""
+    card = {
+        "schema": "holdfast-card/1",
+        "name": "translator",
+        "version": "1.0.0",
+        "provenance": {"name": "checkpoint_epoch0001_step00000080", "global_step": 80},
+        "weights": {"numbers": 1000, "bytes": 4000, "dtypes": ["float32"]},
+        "metrics": [{"name": "BLEU", "value": 34.5}],
+        "artifacts": [
+            {
+                "graph": "step",
+                "format": "onnx",
+                "passed": True,
+                "cases": [{}, {}],
+                "max_difference": 1.5e-6,
+            }
+        ],
+        "refused": [{"graph": "step", "format": "torchscript-trace", "reasons": ["it branches"]}],
+        "limits": ["at most 128 tokens"],
+        "graphs": [{"name": "step", "example": {"x": [1] * 1000}}],
+    }
+    elsewhere = tmp_path / "releases" / "1.0.0"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "card.json").write_text(json.dumps(card))
+    (tmp_path / "run").mkdir()
+    (release,) = gather_run(tmp_path / "run", releases=[elsewhere]).releases
+    assert release.rows == (
+        ("release", "translator 1.0.0"),
+        ("made of", "checkpoint_epoch0001_step00000080, step 80"),
+        ("weights", "1000 numbers, 4 kB, float32"),
+        ("BLEU", "34.5"),
+        ("step as onnx", "passed its gate: 2 cases, differs by 1.5e-06 at most"),
+        ("step as torchscript-trace", "refused: it branches"),
+        ("limit", "at most 128 tokens"),
+    )
+
+
 def line(step: int, **fields: object) -> str:
     """A line of the history."""
     return json.dumps({"time": "2026-11-23T14:00:00.000000Z", "global_step": step, **fields})

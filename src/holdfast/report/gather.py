@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from holdfast.report.text import clean, plural
 from holdfast.report.values import Checkpoint, RunData
 
 
-def gather_run(run: Path, *, now: float | None = None) -> RunData:
+def gather_run(run: Path, *, releases: Sequence[Path] = (), now: float | None = None) -> RunData:
     """All that is known of the run at `run`, running or finished. Reads no tensor.
 
-    now: seconds since the epoch, UTC; None looks at the clock.
+    releases: folders of releases made of it that are not in or beside its folder. now: seconds
+    since the epoch, UTC; None looks at the clock.
     Files that cannot be read are left out, with a note. Raises CheckpointNotFoundError if there is
     no such folder.
     """
@@ -37,7 +38,7 @@ def gather_run(run: Path, *, now: float | None = None) -> RunData:
     deleted, event_notes = read_deleted(run, there)
     directions = directions_of(catalog)
     selections, selection_notes = read_selections(run)
-    releases, release_notes = read_releases(run)
+    cards, release_notes = read_releases(run, releases)
     checkpoints = with_ranks([*there, *deleted], catalog, directions, history.resumes)
     return RunData(
         name=clean(_name(run), 120),
@@ -49,7 +50,7 @@ def gather_run(run: Path, *, now: float | None = None) -> RunData:
         series={name: tuple(points) for name, points in history.series.items()},
         resumes=tuple(history.resumes),
         selections=tuple(selections),
-        releases=tuple(releases),
+        releases=tuple(cards),
         provenance=_provenance(catalog),
         notes=(
             *history.notes,

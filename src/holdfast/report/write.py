@@ -21,11 +21,13 @@ def write_report(
     out: str | os.PathLike[str] = "report.html",
     *,
     layers: bool = True,
+    releases: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Write one self-contained HTML page of the runs to `out`, in place of any older one.
 
     layers: also measure how much each layer changed between kept checkpoints, which reads their
-    weights (at most 1 GiB a run). Returns the path. Raises ConfigError without runs or without
+    weights (at most 1 GiB a run). releases: folders of releases made of the first run, besides
+    those in or beside its folder. Returns the path. Raises ConfigError without runs or without
     the extra `report`, CheckpointNotFoundError if a folder is missing, HoldfastError if `out`
     cannot be written.
     """
@@ -33,7 +35,11 @@ def write_report(
         raise ConfigError("There is no run to report on", fix="give one or more run folders")
     for library in NEEDED:
         report_module(library)
-    page = render_file([_gathered(Path(run), layers=layers) for run in runs])
+    cards = [Path(folder) for folder in releases]
+    gathered = [
+        _gathered(Path(run), layers, cards if place == 0 else []) for place, run in enumerate(runs)
+    ]
+    page = render_file(gathered)
     path = Path(out)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -51,8 +57,8 @@ def write_report(
     return path
 
 
-def _gathered(run: Path, *, layers: bool) -> RunData:
-    data = gather_run(run)
+def _gathered(run: Path, layers: bool, releases: Sequence[Path]) -> RunData:
+    data = gather_run(run, releases=releases)
     if not layers:
         return data
     from holdfast.report.measure_layers import measure_changes

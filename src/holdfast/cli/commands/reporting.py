@@ -24,11 +24,14 @@ def report(
     layers: Annotated[
         bool, typer.Option(help="Measure how layers changed: reads at most 1 GiB a run.")
     ] = True,
+    release: Annotated[
+        list[Path] | None, typer.Option(help="A release made of the run, if it is elsewhere.")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, checkpoints, choice, costs, lineage."""
     from holdfast.report import write_report
 
-    path = write_report(runs, out, layers=layers)
+    path = write_report(runs, out, layers=layers, releases=release or [])
     data = {
         "schema": "holdfast-report/1",
         "path": str(path),
