@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "choosing": ("rank", "average", "soup", "select", "compare"),
     "ema": ("ema",),
     "shipping": ("export", "release"),
+    "reporting": ("report", "ui"),
     "example": ("demo",),
 }
 """Modules of `holdfast.cli.commands` with the commands that their `register(app)` adds.
