@@ -1,6 +1,6 @@
 """The folder that every example in a help page runs in.
 
-    runs/translate      six checkpoints with val_loss and val_bleu, the last one resumed into
+    runs/translate      six checkpoints with val_loss and val_bleu; one of step 500 was deleted
     old.pt              a file of the original layout
 
 A command whose examples need more adds it here. The hostile world has the same paths, but names,
@@ -52,10 +52,11 @@ def _translate(run: Path, hostile: bool) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
     config = CheckpointConfig(
-        str(run), save_total_limit=None, track={"val_bleu": "max"}, progress=False, provenance=False
+        str(run), save_total_limit=6, track={"val_bleu": "max"}, progress=False, provenance=False
     )
     evil = {EVIL: 1.0, HUGE: float("nan")} if hostile else {}
     with CheckpointManager(config, model, optimizer, scheduler) as manager:
+        manager.save(0, 500, {"val_loss": 3.0, "val_bleu": 1.0})
         for epoch in range(1, 7):
             model(torch.randn(4, 8)).square().sum().backward()
             optimizer.step()

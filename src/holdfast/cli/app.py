@@ -17,7 +17,10 @@ from holdfast.cli.group import lazy_group
 from holdfast.cli.output import Color, Settings, note, use
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "reading": ("ls", "best", "verify"),
+    "reading": ("ls", "show", "best", "history", "verify"),
+    "overseeing": ("status", "du", "why"),
+    "keeping": ("prune", "pin", "unpin", "record"),
+    "converting": ("import", "convert"),
     "example": ("demo",),
 }
 """Modules of `holdfast.cli.commands` with the commands that their `register(app)` adds.
