@@ -17,7 +17,8 @@
     ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
-    └── AverageError (RuntimeError)           an average of weights used so that it would mislead
+    ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
+    └── DecodingError (ValueError)            no sequence can be decoded from this
 
 Callers who know the built-in family in brackets may catch that instead.
 """
@@ -150,6 +151,10 @@ class LockedError(HoldfastError):
 
 class AverageError(HoldfastError, RuntimeError):
     """An average of weights used in a way that would lose weights or mislead; nothing changed."""
+
+
+class DecodingError(HoldfastError, ValueError):
+    """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
 
 
 @contextlib.contextmanager

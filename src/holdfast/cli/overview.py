@@ -83,6 +83,13 @@ class Overview:
         return rule if isinstance(rule, str) else None
 
     @property
+    def deleted(self) -> int:
+        """How many checkpoints were deleted; a line about one that is there does not count."""
+        here = {info.id for info in self.catalog.infos}
+        gone = (e.facts.get("id") for e in self.events if e.kind == "deleted")
+        return sum(identity not in here for identity in gone)
+
+    @property
     def last_metrics(self) -> HistoryLine | None:
         """The last record of the history."""
         return next((line for line in reversed(self.history) if line.metrics), None)
@@ -122,7 +129,7 @@ class Overview:
                 "metrics": json_metrics(last.metrics),
             },
             "resumes": sum(line.resumed_from is not None for line in self.history),
-            "deleted": sum(event.kind == "deleted" for event in self.events),
+            "deleted": self.deleted,
             "retention": self.retention,
             "disk": {
                 "bytes": self.usage.bytes,
@@ -145,12 +152,11 @@ class Overview:
             rows.append(("last metrics", f"{', '.join(numbers)} at step {last.global_step}"))
         infos = self.catalog.infos
         pinned = sum(info.pinned is not None for info in infos)
-        deleted = sum(event.kind == "deleted" for event in self.events)
         resumes = sum(line.resumed_from is not None for line in self.history)
         rows.append(
             (
                 "there are",
-                f"{len(infos)} checkpoints, {pinned} pinned; {deleted} were deleted; "
+                f"{len(infos)} checkpoints, {pinned} pinned; {self.deleted} were deleted; "
                 f"resumed {resumes} times",
             )
         )

@@ -72,7 +72,8 @@ def reasons_of(ref: str) -> Reasons:
         *_keeping(info, catalog, run),
         *_family(info, catalog),
         *_resumes(info.name, history),
-        *_ends([event for event in events if event.name == info.name]),
+        # A line about one that stayed after all, or about an earlier one of that name.
+        *_ends([e for e in events if e.name == info.name and e.facts.get("id") != info.id]),
     ]
     return Reasons(info.name, True, answers)
 
@@ -168,6 +169,8 @@ def _ends(events: list[Event]) -> Iterator[tuple[str, str]]:
     for event in events:
         if event.kind == "deleted":
             rule = f" (rule: {event.rule})" if event.rule else ""
+            if (reason := event.facts.get("reason")) is not None:
+                yield "saved", f"{event.facts.get('saved', 'once')}: {reason}"
             yield "deleted", f"{event.time}: {event.why}{rule}"
         else:
             yield "set aside", f"{event.time}: now {event.new_name}, because {event.why}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from holdfast.engine.catalog import Catalog
-from holdfast.engine.events import note_deleted
+from holdfast.engine.events import note_deletions
 from holdfast.errors import CheckpointNotFoundError, SaveError
 from holdfast.manifest import MANIFEST_FILE
 from holdfast.policy import Metric, PrunePlan, Retention, best, plan_prune
@@ -78,19 +78,21 @@ def plan_unread(
 def carry_out(
     run: RunStorage, plan: PrunePlan, catalog: Catalog, *, rule: str, now: float
 ) -> Pruned:
-    """Delete what the plan deletes, oldest first, and write down what was deleted and why.
+    """Delete what the plan deletes, oldest first, having written down why.
 
     One failure must not stop the others, nor the training run: the checkpoint just stays. rule:
     the expression that makes the retention rule. now: seconds since the epoch, UTC.
     """
     entries = {entry.manifest.id: entry for entry in catalog.entries}
+    going = [(entries[identity], why) for identity, why in plan.delete.items()]
+    unlogged = note_deletions(run, going, rule=rule, now=now) if going else None
     removed: dict[str, str] = {}
     failed: dict[str, str] = {}
     in_use: list[str] = []
-    for identity, reason in plan.delete.items():
-        name = entries[identity].name
+    for entry, reason in going:
+        name = entry.name
         try:
-            run.discard(name, owned=[*entries[identity].manifest.files, MANIFEST_FILE])
+            run.discard(name, owned=[*entry.manifest.files, MANIFEST_FILE])
         except CheckpointNotFoundError:
             continue
         except InUseError:
@@ -99,8 +101,6 @@ def carry_out(
             failed[name] = str(error)
         else:
             removed[name] = reason
-    gone = [(entry.info, removed[entry.name]) for entry in catalog.entries if entry.name in removed]
-    unlogged = note_deleted(run, gone, rule=rule, now=now) if gone else None
     return Pruned(removed, failed, tuple(in_use), unlogged)
 
 
