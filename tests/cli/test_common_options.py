@@ -147,6 +147,8 @@ def test_help_and_reading_commands_do_not_import_torch(world: Path) -> None:
         "for name in ('ls', 'show', 'best', 'history', 'status', 'du', 'why', 'verify', 'prune'):\n"
         "    result = run(name, 'runs/translate')\n"
         "    assert result.exit_code == 0, result.output\n"
+        "result = run('diff', 'runs/translate', 'runs/translate')\n"
+        "assert result.exit_code == 0, result.output\n"
         "late = ('latest', 'x=1'), ('latest', '--reason', 'x'), ('latest',)\n"
         "for name, arguments in zip(('record', 'pin', 'unpin'), late):\n"
         "    result = run(name, *arguments, env={'HOLDFAST_RUN': 'runs/translate'})\n"

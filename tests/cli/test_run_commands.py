@@ -136,7 +136,8 @@ def test_why_answers_for_what_is_there_and_for_what_is_gone(writer: CheckpointMa
     assert answers["used"] == ["checkpoint_epoch0007_step00007000 resumed from it"]
     gone = document(["why", f"{RUN}@checkpoint_epoch0000_step00000500"])
     assert not gone["exists"]
-    assert "number 7 from the newest" in gone["answers"][0]["text"]
+    assert [answer["about"] for answer in gone["answers"]] == ["saved", "deleted"]
+    assert "number 7 from the newest" in gone["answers"][1]["text"]
     assert "kept" in [a["about"] for a in document(["why", f"{RUN}@latest"])["answers"]]
     assert invoke(["why", f"{RUN}@step:17"]).exit_code == 4
 

@@ -19,6 +19,7 @@ from holdfast.cli.output import Color, Settings, note, use
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "reading": ("ls", "show", "best", "history", "verify"),
     "overseeing": ("status", "du", "why"),
+    "diffing": ("diff",),
     "keeping": ("prune", "pin", "unpin", "record"),
     "converting": ("import", "convert"),
     "example": ("demo",),

@@ -196,5 +196,3 @@ def _with_gaps(left: Floats, right: Floats, count: int, changed: int) -> Numbers
             int(np.count_nonzero(np.isinf(left))),
             int(np.count_nonzero(np.isinf(right))),
         )
-
-

@@ -184,7 +184,7 @@ class Comparison:
         return counts
 
     def different(self) -> list[TensorChange]:
-        """Tensors that differ: other than in value first, then by falling relative change."""
+        """Tensors that differ: other than in value first; the model; by falling change."""
         found = [tensor for tensor in self.tensors if not tensor.same]
         return sorted(found, key=_weight)
 
@@ -217,6 +217,6 @@ def _counted(tensor: TensorChange) -> Numbers:
     return tensor.numbers or Numbers(elements=tensor.elements)
 
 
-def _weight(tensor: TensorChange) -> tuple[bool, float, str]:
+def _weight(tensor: TensorChange) -> tuple[bool, bool, float, str]:
     size = 0.0 if tensor.numbers is None else tensor.numbers.relative_l2
-    return (tensor.status == "changed", -size, tensor.name)
+    return (tensor.status == "changed", tensor.component != "model", -size, tensor.name)

@@ -61,5 +61,3 @@ class Side:
         """Where training stood, None if it does not say."""
         step = self.facts.get("global_step")
         return step if type(step) is int else None
-
-

@@ -62,8 +62,15 @@ def _walk(left: Any, right: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
     elif isinstance(left, list) and isinstance(right, list) and _short(left) and _short(right):
         for index in range(max(len(left), len(right))):
             yield from _walk(_at(left, index), _at(right, index), f"{path}[{index}]")
-    elif type(left) is not type(right) or left != right:
+    elif not _same(left, right):
         yield path, left, right
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Equal values; 15 and 15.0 are, 1 and true are not."""
+    if isinstance(left, bool) or isinstance(right, bool):
+        return left is right
+    return bool(left == right)
 
 
 def _short(values: list[Any]) -> bool:
