@@ -119,7 +119,7 @@ def _trees(left: Side, right: Side, names: list[str]) -> tuple[list[TreeChange],
     common = set(left.facts) & set(right.facts)
     keys = set(left.facts) | set(right.facts) if left.layout == right.layout else common
     facts = [{key: side.facts[key] for key in side.facts if key in keys} for side in (left, right)]
-    changes, more = _named_changes("checkpoint", *facts)
+    changes, more = _named_changes("checkpoint", facts[0], facts[1])
     beyond = {"checkpoint": more} if more else {}
     for name in names:
         before, after = left.parts.get(name), right.parts.get(name)
