@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "diffing": ("diff",),
     "keeping": ("prune", "pin", "unpin", "record"),
     "converting": ("import", "convert"),
+    "checking_up": ("doctor", "resume-check"),
     "example": ("demo",),
 }
 """Modules of `holdfast.cli.commands` with the commands that their `register(app)` adds.
