@@ -47,7 +47,7 @@ def test_a_checkpoint_that_is_in_use_has_no_line_until_it_goes(tmp_path: Path) -
 
 
 def test_a_folder_that_takes_no_lines_does_not_stop_the_rotation(tmp_path: Path) -> None:
-    """Where the note cannot be written, as on a full disk, it goes all the same, with one warning."""
+    """Where the note cannot be written, as on a full disk, it goes anyway, with one warning."""
     (tmp_path / "events.jsonl").mkdir()
     manager = new_manager(tmp_path, new_session(), retention=KeepLast(1))
     manager.save(0, 1, {"val_loss": 9.0})

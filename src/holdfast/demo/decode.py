@@ -5,11 +5,14 @@ Both run one token at a time over cached keys and values, in evaluation mode, wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from holdfast.decoding import Marks, beam, greedy
+from holdfast.decoding import Ensemble, Marks, StepModel, beam, greedy
 from holdfast.decoding.tensors import TensorSteps
 from holdfast.demo.model import TranslationTransformer
 from holdfast.demo.steps import CachedSteps
@@ -18,6 +21,13 @@ from holdfast.demo.vocab import BOS, EOS, PAD
 MARKS = Marks(begin=BOS, end=EOS, never=(PAD, BOS))
 _LENGTH_FACTOR = 1.5
 _LENGTH_EXTRA = 8
+
+
+def step_model(models: Sequence[TranslationTransformer]) -> StepModel[NDArray[np.int64], Any]:
+    """Models on the CPU in evaluation mode as one to decode; several are asked for the mean of
+    their probabilities at each step."""
+    steps = [TensorSteps(CachedSteps(model)) for model in models]
+    return steps[0] if len(steps) == 1 else Ensemble(steps)
 
 
 def greedy_search(

@@ -18,10 +18,10 @@ from holdfast.engine.staging import StagedComponents, stage_components
 from holdfast.errors import HoldfastWarning, TornSnapshotError
 from holdfast.jsontext import Json
 from holdfast.manager.config import CheckpointConfig
+from holdfast.manager.ranked_staging import sharded_step_only
 from holdfast.manifest import checkpoint_name
 from holdfast.session import LiveObjects
 from holdfast.staging import Stager, step_only_memory
-from holdfast.state import ComponentState
 from holdfast.storage.protocol import RunStorage
 from holdfast.values import CheckpointInfo
 
@@ -128,8 +128,12 @@ class Saves:
 
     def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
         """Copy the state, hand the save to the background and return the name it will have."""
-        name, attempt = self._free_name(request)
-        staged = self._stage(request.components, objects)
+        if request.ranks is None:
+            name, attempt = self.free_name(request.epoch, request.global_step)
+        else:
+            attempt = request.attempt
+            name = checkpoint_name(request.epoch, request.global_step, attempt)
+        staged = self._stage(request, objects)
         request = replace(request, components=staged.components, attempt=attempt)
         self._infos[name] = _info_of(request, name)
         blocked: list[float] = []
@@ -163,9 +167,7 @@ class Saves:
         for text in said:
             warnings.warn(text, HoldfastWarning, stacklevel=6)
 
-    def _stage(
-        self, components: Sequence[ComponentState], objects: LiveObjects
-    ) -> StagedComponents:
+    def _stage(self, request: SaveRequest, objects: LiveObjects) -> StagedComponents:
         if self._stager is None:
             self._stager = Stager(
                 snapshots_max=self._config.max_pending, overlap=self._config.async_overlap
@@ -174,15 +176,18 @@ class Saves:
             (optimizer for _, optimizer in objects.optimizers()),
             (module for _, module in objects.modules()),
         )
-        return stage_components(self._stager, components, step_only)
+        if request.ranks is not None:
+            step_only |= sharded_step_only(objects)
+            step_only = request.ranks.part.pieces_within(step_only)
+        return stage_components(self._stager, request.components, step_only)
 
-    def _free_name(self, request: SaveRequest) -> tuple[str, int]:
+    def free_name(self, epoch: int, global_step: int) -> tuple[str, int]:
         """The first name neither committed nor pending: nobody else writes here."""
         taken = {*self._run.names(), *self._queue.pending}
         attempt = 1
-        while checkpoint_name(request.epoch, request.global_step, attempt) in taken:
+        while checkpoint_name(epoch, global_step, attempt) in taken:
             attempt += 1
-        return checkpoint_name(request.epoch, request.global_step, attempt), attempt
+        return checkpoint_name(epoch, global_step, attempt), attempt
 
     def _write(
         self,

@@ -79,6 +79,10 @@ class MetricsHistory:
                 found = float(value)
         return found
 
+    def forget_lines(self) -> None:
+        """Write nothing of what waits: another rank does."""
+        self._pending.clear()
+
     def flush(self) -> None:
         """Append what waits to the history file, durably. Raises SaveError; the rest waits."""
         with self._flushing:
