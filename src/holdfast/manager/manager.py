@@ -20,7 +20,7 @@ from typing_extensions import Self
 from holdfast.clock import Clock
 from holdfast.coordination import Coordination
 from holdfast.engine.amend import set_pin
-from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.engine.catalog import Entry
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
 from holdfast.manager import finding, late
@@ -243,7 +243,7 @@ class CheckpointManager:
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Every committed checkpoint, oldest first, from the manifests alone."""
-        return read_catalog(self._context.run).infos
+        return list(self._context.catalog.read().infos)
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
