@@ -211,7 +211,7 @@ def test_the_same_content_is_released_once(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in first.path.iterdir()} == before
     other = new_tagger()
     with torch.no_grad():
-        other.inner.bias += 1
+        other.inner.bias.add_(1)
     with pytest.raises(ConfigError, match=r"other content: weights differ") as caught:
         _weights_only(tmp_path / "2.1.0", target=exportable(other, SIGNATURE))
     assert "next version" in str(caught.value)

@@ -17,7 +17,12 @@ from holdfast.values import CheckpointInfo
 def record(
     context: Context, entry: Entry, metrics: Mapping[str, Any], *, overwrite: bool
 ) -> CheckpointInfo:
-    """Attach metrics to a committed checkpoint, and note them in the history and pointers."""
+    """Attach metrics to a committed checkpoint, and note them in the history and pointers.
+
+    Of many ranks, rank 0 does it.
+    """
+    if context.ranks.many and not context.ranks.leads:
+        return entry.info
     numbers = numeric_metrics(metrics)
     unfit = sorted(set(metrics) - set(numbers))
     if unfit or not numbers:

@@ -57,6 +57,13 @@ class Rotation:
         delete = {name: why for identity, why in plan.delete.items() for name in names[identity]}
         return PruneReport(unreadable | keep, delete, plan.warnings)
 
+    def prune_now(self) -> list[str]:
+        """`prune` because it was asked for; of many ranks, rank 0 does it. Raises LockedError."""
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return []
+        self._context.writer.ensure()
+        return self.prune()
+
     def prune(self) -> list[str]:
         """Delete what the rule gives up and refresh the pointers.
 

@@ -14,7 +14,8 @@ from holdfast.session.agreement import counter_lines
 from holdfast.session.checklist import Line
 from holdfast.session.components import read_component
 from holdfast.session.folder import FolderSource
-from holdfast.session.objects import LiveObjects
+from holdfast.session.mapped import MappedSource
+from holdfast.session.objects import MODEL, LiveObjects
 from holdfast.session.original import OriginalSource
 from holdfast.session.report import Loaded
 from holdfast.session.restore import EVERYTHING, Restored, restore_session
@@ -83,6 +84,8 @@ def load_from(
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
     with naming(source.place):
+        if wanted.mapping is not None:
+            source = MappedSource(source, wanted.mapping, MODEL)
         restored = restore_session(source, objects, wanted, together)
     values = _values(source, restored)
 
