@@ -21,7 +21,6 @@ from holdfast.manager.config import CheckpointConfig
 from holdfast.manifest import checkpoint_name
 from holdfast.session import LiveObjects
 from holdfast.staging import Stager, step_only_memory
-from holdfast.state import ComponentState
 from holdfast.storage.protocol import RunStorage
 from holdfast.values import CheckpointInfo
 
@@ -129,7 +128,7 @@ class Saves:
     def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
         """Copy the state, hand the save to the background and return the name it will have."""
         name, attempt = self._free_name(request)
-        staged = self._stage(request.components, objects)
+        staged = self._stage(request, objects)
         request = replace(request, components=staged.components, attempt=attempt)
         self._infos[name] = _info_of(request, name)
         blocked: list[float] = []
@@ -163,9 +162,7 @@ class Saves:
         for text in said:
             warnings.warn(text, HoldfastWarning, stacklevel=6)
 
-    def _stage(
-        self, components: Sequence[ComponentState], objects: LiveObjects
-    ) -> StagedComponents:
+    def _stage(self, request: SaveRequest, objects: LiveObjects) -> StagedComponents:
         if self._stager is None:
             self._stager = Stager(
                 snapshots_max=self._config.max_pending, overlap=self._config.async_overlap
@@ -174,7 +171,9 @@ class Saves:
             (optimizer for _, optimizer in objects.optimizers()),
             (module for _, module in objects.modules()),
         )
-        return stage_components(self._stager, components, step_only)
+        return stage_components(
+            self._stager, request.components, step_only, split_bytes=request.split_bytes
+        )
 
     def _free_name(self, request: SaveRequest) -> tuple[str, int]:
         """The first name neither committed nor pending: nobody else writes here."""

@@ -51,14 +51,16 @@ class Snapshot:
 
     def before_step(self) -> None:
         """Let the optimizer step wait for the copy, and see that nothing changed until now."""
-        if self._late is None:
+        # A save that fails at once releases the snapshot while the step is looking.
+        late = self._late
+        if late is None:
             return
         began = clock.monotonic()
         for copies in self._copies:
             copies.hold_training()
-        self._late.copied.wait()
+        late.copied.wait()
         with self._lock:
-            self._changed = self._late.witness.counted()
+            self._changed = late.witness.counted()
             self._sealed = True
         self.step_seconds += clock.monotonic() - began
 
