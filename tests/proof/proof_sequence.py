@@ -100,10 +100,11 @@ class Training:
     def save(self, step: int) -> Path | None:
         """Go to `step` and save it; the first one is the best. Training may go on at once."""
         self.go_to(step)
-        path = self.manager.save(0, step, {"val_loss": 0.5 if step == 1 else 1.0 + step % 7})
-        if self.style.goes_on:
-            self.go_to(step + BEYOND)
-        return path
+        try:
+            return self.manager.save(0, step, {"val_loss": 0.5 if step == 1 else 1.0 + step % 7})
+        finally:
+            if self.style.goes_on:
+                self.go_to(step + BEYOND)
 
     def state(self) -> list[Any]:
         """All live state by value, random generator included."""
