@@ -37,8 +37,11 @@ class TorchCheckpointing(Way):
         library("torch_checkpointing")
         manager = library("torch_checkpointing.checkpoint_manager").CheckpointManager
         filesystem = library("torch_checkpointing.storage.filesystem")
+        config = library("torch_checkpointing.config").AsyncCheckpointSaverConfig()
+        # Its process may take longer to start on a busy machine than it allows by default.
+        config.process_config.subprocess_init_timeout_secs = 300
         storage = filesystem.LocalFileSystemStorageConfig(use_direct_io=False)
-        self._manager = manager(manager.Config(storage_config=storage))
+        self._manager = manager(manager.Config(save=config, storage_config=storage))
         self._future: Any = None
         self._manager.prewarm_staging(training.state())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from holdfast.ema._average import Average, new_shadow
 from holdfast.ema._fold import Folder
 from holdfast.ema._roster import Entry, Roster, averageable, memory
+from holdfast.staging import before_write
 
 BufferPolicy: TypeAlias = Literal["copy", "average", "ignore"]
 
@@ -67,6 +68,7 @@ class Shadows:
     def restart(self, averages: Sequence[Average]) -> None:
         """Set the tensors of these averages to the present weights, and forget their counters."""
         self.refresh()
+        before_write()
         for average in averages:
             average.clear()
             for name, shadow in average.shadow.items():
@@ -76,6 +78,7 @@ class Shadows:
     def fold(self) -> None:
         """Fold the present weights into every average."""
         self.refresh()
+        before_write()
         if self._folder is not None:
             self._folder.fold([average.take_share() for average in self.averages])
         self.copy_buffers()

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -341,6 +341,12 @@ class EMAModel:
     def start_afresh(self) -> None:
         """See `SavesItself`."""
         self.reset()
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """See `SavesItself`: every average."""
+        return [
+            tensor for average in self._shadows.averages for tensor in average.shadow.values()
+        ]
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`: every average but the first, named "-2", "-3", ... or "-segment"."""

@@ -6,7 +6,7 @@ in the dtype they are averaged in, copied buffers, and the model's own where not
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,10 @@ class StoredAverage:
     def start_afresh(self) -> None:
         """See `SavesItself`."""
         self.ema._shadows.restart([self.average])
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """See `SavesItself`: none, the `EMAModel` has told of them."""
+        return ()
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`."""

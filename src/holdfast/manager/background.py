@@ -170,6 +170,7 @@ class Saves:
         step_only = step_only_memory(
             (optimizer for _, optimizer in objects.optimizers()),
             (module for _, module in objects.modules()),
+            objects.announced_tensors(),
         )
         return stage_components(
             self._stager, request.components, step_only, split_bytes=request.split_bytes

@@ -19,7 +19,7 @@ class Snapshot:
 
     tensors: the twins, in the order of the live tensors; whole once `finish` has returned, and
     theirs until `release`. copy_seconds: from the call until the last byte was there, so far as
-    known. step_seconds: how long optimizer steps waited for it.
+    known. step_seconds: how long optimizer steps, and others that announced to write, waited for it.
     """
 
     def __init__(
@@ -63,6 +63,10 @@ class Snapshot:
             self._changed = late.witness.counted()
             self._sealed = True
         self.step_seconds += clock.monotonic() - began
+
+    def before_write(self) -> None:
+        """The same for a writer that announces itself."""
+        self.before_step()
 
     def finish(self) -> None:
         """Wait until every byte is copied. Raises what stopped a copy."""
