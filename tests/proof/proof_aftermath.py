@@ -11,7 +11,7 @@ from proof_world import SPOILT, leftovers, look
 
 from holdfast.errors import HoldfastError
 
-_LATER_STEP = 100
+_LATER_STEP = 90_000
 
 
 def aftermath(folder: Path, style: Style = SYNC) -> list[str]:
