@@ -85,9 +85,10 @@ def show(facts: dict[str, Any], results: list[Result], found: list[Row]) -> None
     """Print the table."""
     print(
         f"\n{facts['loop']}: {facts['state_bytes'] / 1e9:.2f} GB of state, a step "
-        f"{1000 * facts['step_seconds']:.0f} ms, a save every {facts['every']} steps; plain copy of "
-        f"the state {1000 * facts['plain_copy_seconds']:.0f} ms; {facts['rounds']} rounds; torch "
-        f"{facts['torch']} on {facts['device']}, {facts['cores']} cores, load {facts['load']:.1f}"
+        f"{1000 * facts['step_seconds']:.0f} ms, a save every {facts['every']} steps, "
+        f"{facts['rounds']} rounds; plain copy of the state "
+        f"{1000 * facts['plain_copy_seconds']:.0f} ms; torch {facts['torch']} on "
+        f"{facts['device']}, {facts['cores']} cores, load {facts['load']:.1f}"
     )
     print(
         f"{'':28}{'blocked ms':>16}{'overhead':>10}{'cpu s':>7}{'after':>8}{'durable s':>11}"
@@ -130,10 +131,14 @@ def limits(facts: dict[str, Any], found: list[Row]) -> list[dict[str, Any]]:
         ratio = ours.overhead / best.overhead if best.overhead > 0 else float("inf")
         checks.append((f"overhead / that of the best peer ({best.name})", ratio, 0.5))
         cpu = min(peers, key=lambda row: row.cpu)
-        checks.append((f"processor time / the least of a peer ({cpu.name})", ours.cpu / cpu.cpu, 0.5))
+        checks.append(
+            (f"processor time / the least of a peer ({cpu.name})", ours.cpu / cpu.cpu, 0.5)
+        )
         checks.append((f"durable / {best.name}", ours.durable / best.durable, 1.0))
         soonest = min(peers, key=lambda row: row.durable)
-        checks.append((f"durable / the soonest peer ({soonest.name})", ours.durable / soonest.durable, 1.0))
+        checks.append(
+            (f"durable / the soonest peer ({soonest.name})", ours.durable / soonest.durable, 1.0)
+        )
     return [
         {"limit": name, "ratio": ratio, "at_most": most, "passed": ratio <= most}
         for name, ratio, most in checks
@@ -160,14 +165,14 @@ def document(facts: dict[str, Any], results: list[Result], saves: int) -> dict[s
 
 def plot(facts: dict[str, Any], found: list[Row], path: Path) -> None:
     """Draw blocked time, overhead and time to durable, one bar a way."""
-    import matplotlib
+    import matplotlib as mpl
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as pyplot
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
 
-    pyplot.rcParams["svg.hashsalt"] = "holdfast"
+    plt.rcParams["svg.hashsalt"] = "holdfast"
     ordered = sorted(found, key=lambda row: -row.overhead)
-    figure, axes = pyplot.subplots(1, 3, figsize=(11, 0.38 * len(ordered) + 1.4), sharey=True)
+    figure, axes = plt.subplots(1, 3, figsize=(11, 0.38 * len(ordered) + 1.4), sharey=True)
     panels = [
         ("training blocked per save, ms (log)", [1000 * row.blocked for row in ordered]),
         ("whole loop longer per save, ms", [1000 * row.overhead for row in ordered]),

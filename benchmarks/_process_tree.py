@@ -36,7 +36,7 @@ def cpu_seconds() -> float:
 
 
 def resident() -> int:
-    """Bytes of memory of their own, shared memory counted once where this process has touched it."""
+    """Bytes of memory of their own; shared memory counts where this process has touched it."""
     total = 0
     for pid in processes():
         kinds = ("RssAnon:", "RssShmem:") if pid == os.getpid() else ("RssAnon:",)

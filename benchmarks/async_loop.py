@@ -117,7 +117,8 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], 
                 continue
             try:
                 stretch(way, result, options)
-            except Exception as error:  # noqa: BLE001 - a peer that does not work here is told of
+            except Exception as error:
+                # A peer that does not work here is told of; nothing of ours is.
                 if way.ours:
                     raise
                 result.why_not = f"{type(error).__name__}: {error}"

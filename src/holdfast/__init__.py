@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from holdfast.data import ResumableLoader, ResumableSampler, resumable
     from holdfast.decay import ConstantDecay, HalfLife, PowerFunction
     from holdfast.ema import EMAModel
+    from holdfast.ensemble import ModelEnsemble
+    from holdfast.export import ModelExporter
     from holdfast.manager import CheckpointConfig, CheckpointManager
     from holdfast.policy import (
         AtExit,
@@ -40,7 +42,14 @@ if TYPE_CHECKING:
         WhenImproves,
     )
     from holdfast.posthoc import sweep_ema
-    from holdfast.selection import ModelSelector, average, greedy_soup, uniform_soup
+    from holdfast.selection import (
+        ModelSelector,
+        average,
+        greedy_soup,
+        select_model,
+        uniform_soup,
+        write_chosen,
+    )
     from holdfast.session import ResumeReport, resume_training
 
 _HOMES = {
@@ -67,6 +76,8 @@ _HOMES = {
     "KeepUnscored": "holdfast.policy",
     "KeepWithin": "holdfast.policy",
     "Measurement": "holdfast.policy",
+    "ModelEnsemble": "holdfast.ensemble",
+    "ModelExporter": "holdfast.export",
     "ModelSelector": "holdfast.selection",
     "OnRequest": "holdfast.policy",
     "Plateau": "holdfast.policy",
@@ -81,8 +92,10 @@ _HOMES = {
     "greedy_soup": "holdfast.selection",
     "resumable": "holdfast.data",
     "resume_training": "holdfast.session",
+    "select_model": "holdfast.selection",
     "sweep_ema": "holdfast.posthoc",
     "uniform_soup": "holdfast.selection",
+    "write_chosen": "holdfast.selection",
 }
 
 __all__ = [
@@ -109,6 +122,8 @@ __all__ = [
     "KeepUnscored",
     "KeepWithin",
     "Measurement",
+    "ModelEnsemble",
+    "ModelExporter",
     "ModelSelector",
     "OnRequest",
     "Plateau",
@@ -123,8 +138,10 @@ __all__ = [
     "greedy_soup",
     "resumable",
     "resume_training",
+    "select_model",
     "sweep_ema",
     "uniform_soup",
+    "write_chosen",
 ]
 
 

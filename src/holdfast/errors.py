@@ -17,6 +17,12 @@
     ├── CheckpointNotFoundError (FileNotFoundError)   no such checkpoint
     │   └── NothingToResumeError              no usable checkpoint in the run folder
     ├── LockedError                           another live process writes this run folder
+    ├── AverageError (RuntimeError)           an average of weights used so that it would mislead
+    ├── ExportError                           an export that failed; nothing has its final name
+    │   └── GateError                         an artifact that differs from the model, with the list
+    ├── InputError (ValueError)               an input that an exported model was not made for
+    └── DecodingError (ValueError)            no sequence can be decoded from this
+    ├── RankFailedError                       another rank failed, ended, or did not answer
     └── AverageError (RuntimeError)           an average of weights used so that it would mislead
 
 Callers who know the built-in family in brackets may catch that instead.
@@ -148,8 +154,56 @@ class LockedError(HoldfastError):
     """Another live process is the writer of this run folder."""
 
 
+class RankFailedError(HoldfastError):
+    """What all ranks do together failed because of `rank`, for `reason`.
+
+    Saves and loads raise it as the cause of a SaveError or LoadError.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        rank: int,
+        reason: str,
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.rank = rank
+        self.reason = reason
+        super().__init__(what, where=where, fix=fix)
+
+
 class AverageError(HoldfastError, RuntimeError):
     """An average of weights used in a way that would lose weights or mislead; nothing changed."""
+
+
+class ExportError(HoldfastError):
+    """An export failed. Nothing got its final name."""
+
+
+class GateError(ExportError):
+    """What was written does not do what the model does; `problems` lists every difference."""
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        problems: Sequence[str] = (),
+        where: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.problems = tuple(problems)
+        listing = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{what}{listing}", where=where, fix=fix)
+
+
+class InputError(HoldfastError, ValueError):
+    """An input that an exported model was not made for; it was not run."""
+
+
+class DecodingError(HoldfastError, ValueError):
+    """A sequence cannot be decoded: unusable input, limits or probabilities. None was returned."""
 
 
 @contextlib.contextmanager

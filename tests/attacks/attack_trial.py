@@ -14,6 +14,7 @@ from attack_session import NEWER, OLDER, Session, save_run, session
 
 from holdfast.cli.checking import check
 from holdfast.cli.listing import as_data, as_table, catalog_of
+from holdfast.cli.output import plain
 from holdfast.errors import HoldfastError, InterruptedLoadError
 
 Attack = Callable[[Path], None]
@@ -105,7 +106,7 @@ class Range:
         def look() -> None:
             catalog = catalog_of(run)
             as_data(catalog)
-            text = as_table(catalog) + (found := check(run)).as_text()
+            text = plain(as_table(catalog) + (found := check(run)).as_text())
             if not text.replace("\n", "").isprintable():
                 verdict.faults.append("control characters in a listing")
             verdict.outcomes["verify"] = "damaged" if found.damaged else "ok"

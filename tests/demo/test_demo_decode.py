@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from holdfast.demo.decode import beam_search, greedy_search
+from holdfast.decoding import greedy
+from holdfast.decoding.tensors import TensorSteps
+from holdfast.demo.decode import MARKS, beam_search, greedy_search, length_limits
 from holdfast.demo.model import ModelConfig, TranslationTransformer
+from holdfast.demo.steps import CachedSteps, WholeSteps
 from holdfast.demo.vocab import BOS, EOS, PAD
 
 SOURCES = torch.tensor([[5, 6, 7, 2], [8, 9, 2, PAD], [12, 2, PAD, PAD], [4, 15, 3, 2]])
@@ -84,6 +87,17 @@ def test_a_beam_finds_what_the_plain_search_finds(
     )
     for source, ids in zip(SOURCES, found, strict=True):
         assert ids == plain_beam(model, source, size, penalty)
+
+
+def test_decoding_without_a_cache_gives_the_same(model: TranslationTransformer) -> None:
+    """Both step modules of the demo give the tokens of `greedy_search`."""
+    ids = SOURCES.numpy()
+    limits = length_limits(ids, 64, LENGTH_MAX)
+    for module in (CachedSteps(model), WholeSteps(model)):
+        found = greedy(TensorSteps(module), ids, limits, MARKS)
+        assert [hypothesis.tokens for hypothesis in found] == greedy_search(
+            model, SOURCES, length_max=LENGTH_MAX
+        )
 
 
 def test_the_searches_see_different_lengths(model: TranslationTransformer) -> None:

@@ -15,13 +15,14 @@ from holdfast.demo.flow import run_demo
 from holdfast.demo.plan import RunPlan
 from holdfast.demo.worker import main
 from holdfast.errors import ConfigError, FormatError
+from holdfast.selection import read_selections
 
 
 def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
     """All of it happens and is shown: kill, checklist, equal losses, checkpoints, scores."""
     file = io.StringIO()
     out = tmp_path / "run"
-    options = DemoOptions(minutes=0.03, threads=1, pairs=400, out=out)
+    options = DemoOptions(steps=60, threads=1, pairs=400, out=out)
     assert run_demo(options, Console(file=file, width=160)) == 0
     text = file.getvalue()
     for wanted in (
@@ -34,13 +35,22 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
         "best val_loss",
         "On the 20 test sentences",
         "tok:13a",
-        "Translations by step",
+        "average of 5 by val_loss",
+        "EMA 0.05",
+        "ensemble of 3 by val_loss",
+        "For quality: ",
+        "Translations",
+        "Scored again from what was written: ",
+        ", the same.",
         f"Run folder: {out / 'checkpoints'}",
     ):
         assert wanted in text
     newest = sorted((out / "checkpoints").glob("checkpoint_*"))[-1]
     config = json.loads((newest / "config.json").read_text(encoding="utf-8"))
     assert config["width"] == 128
+    (saved,) = read_selections(out / "checkpoints")
+    assert len(saved["samples"]) == 4
+    assert set(saved["samples"][0]["outputs"]) == {c["name"] for c in saved["candidates"]}
 
 
 def test_a_folder_in_use_is_refused_before_anything_happens(tmp_path: Path) -> None:
@@ -51,7 +61,8 @@ def test_a_folder_in_use_is_refused_before_anything_happens(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("minutes", 0), ("minutes", -1), ("threads", 0), ("seed", -1), ("pairs", 3)]
+    ("name", "value"),
+    [("minutes", 0), ("minutes", -1), ("threads", 0), ("seed", -1), ("pairs", 3), ("steps", 0)],
 )
 def test_options_that_cannot_work_are_refused(name: str, value: int) -> None:
     """The error names the option and its bounds."""

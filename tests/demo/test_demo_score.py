@@ -11,7 +11,7 @@ import torch
 from holdfast.demo.corpus import Corpus, Direction, Pair
 from holdfast.demo.dataset import EncodedPairs, Vocabularies
 from holdfast.demo.model import ModelConfig, TranslationTransformer
-from holdfast.demo.score import bleu, mean_loss, score_bleu, score_chrf
+from holdfast.demo.score import bleu, mean_loss
 from holdfast.demo.translate import translate
 
 PAIRS = tuple(Pair(f"das ist {n} {'gut ' * (n % 5)}", f"this is {n}") for n in range(40))
@@ -30,15 +30,9 @@ def translator() -> TranslationTransformer:
 
 
 def test_scores_are_those_of_sacrebleu() -> None:
-    """With its default settings, which the signature names."""
+    """With its default settings."""
     expected = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES]).score
     assert bleu(HYPOTHESES, REFERENCES) == expected
-    found = score_bleu(HYPOTHESES, REFERENCES)
-    assert found.value == expected
-    assert "case:mixed" in found.signature
-    assert "tok:13a" in found.signature
-    assert found.half_width > 0
-    assert score_chrf(REFERENCES, REFERENCES).value == 100.0
 
 
 def test_the_loss_is_per_token_whatever_the_batches(translator: TranslationTransformer) -> None:

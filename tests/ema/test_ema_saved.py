@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from holdfast import CheckpointConfig, CheckpointManager, ConstantDecay, EMAModel, PowerFunction
 from holdfast.decay import InverseGamma, Schedule
-from holdfast.errors import AverageError, MismatchError
+from holdfast.errors import AverageError, ConfigError, MismatchError
 
 SCHEDULES: list[Schedule | float] = [ConstantDecay(0.99, InverseGamma()), PowerFunction(0.1)]
 
@@ -229,3 +229,24 @@ def test_the_average_can_be_read_without_an_ema(tmp_path: Path) -> None:
     assert torch.equal(
         session.model.state_dict()["0.weight"], ema.averaged_state_dict()["0.weight"]
     )
+
+
+def test_a_part_of_an_average_can_be_loaded(tmp_path: Path) -> None:
+    """`only` chooses tensors of averages as it does of models; counters are of whole averages."""
+    session, ema, manager = start(tmp_path, decay=[0.9, 0.5])
+    for _ in range(3):
+        session.step()
+    manager.save(0, 3, {})
+    saved = everything(ema)
+    manager.close()
+    _, other, loading = start(tmp_path, seed=9, decay=[0.9, 0.5])
+    before = everything(other)
+    name = next(iter(saved["tensors"])).partition(" ")[2]
+    loading.load(components=["ema", "ema-2"], only=[name], load_rng_state=False)
+    after = everything(other)
+    assert after["counters"] == before["counters"]
+    for key, tensor in after["tensors"].items():
+        source = saved if key.partition(" ")[2] == name else before
+        assert torch.equal(tensor, source["tensors"][key]), key
+    with pytest.raises(ConfigError, match="fits nothing"):
+        loading.load(components=["ema"], only=["no.such.tensor"])

@@ -14,6 +14,7 @@ from holdfast import (
     CheckpointConfig,
     CheckpointManager,
     EMAModel,
+    ModelExporter,
     ModelSelector,
     resume_training,
 )
@@ -45,6 +46,8 @@ def test_the_public_names_are_exactly_these() -> None:
         "KeepUnscored",
         "KeepWithin",
         "Measurement",
+        "ModelEnsemble",
+        "ModelExporter",
         "ModelSelector",
         "OnRequest",
         "Plateau",
@@ -59,8 +62,10 @@ def test_the_public_names_are_exactly_these() -> None:
         "greedy_soup",
         "resumable",
         "resume_training",
+        "select_model",
         "sweep_ema",
         "uniform_soup",
+        "write_chosen",
     ]
     for name in holdfast.__all__:
         assert getattr(holdfast, name).__doc__
@@ -90,6 +95,10 @@ def test_the_signatures_begin_with_those_of_the_original() -> None:
         (resume_training, "checkpoint_path model optimizer scheduler scaler"),
         (ModelSelector.average_checkpoints, "checkpoints model"),
         (ModelSelector.select_top_k_by_metric, "checkpoints metric_name mode k"),
+        (
+            ModelExporter.export_inference_checkpoint,
+            "checkpoint_path output_path include_config",
+        ),
     ]
     for function, wanted in calls:
         assert list(inspect.signature(function).parameters)[: len(wanted.split())] == wanted.split()

@@ -19,7 +19,7 @@ from holdfast import CheckpointConfig, CheckpointManager
 
 assert pathlib.Path(holdfast.__file__).is_relative_to(sys.argv[1]), holdfast.__file__
 assert (pathlib.Path(holdfast.__file__).parent / "py.typed").exists()
-for extra in ("sacrebleu", "babel"):
+for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers"):
     assert not importlib.util.find_spec(extra), extra
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())
@@ -27,6 +27,8 @@ manager = CheckpointManager(CheckpointConfig("run"), model, optimizer)
 assert not manager.resume(verbose=False)
 manager.save(0, 1, {"val_loss": 1.0})
 assert manager.resume(verbose=False).global_step == 1
+holdfast.ModelExporter.export_inference_checkpoint(manager.get_latest_checkpoint(), "model.pt")
+assert torch.load("model.pt", weights_only=True)["model_state_dict"].keys() == {"weight", "bias"}
 """
 
 
@@ -63,6 +65,7 @@ def test_the_wheel_saves_and_resumes_in_an_environment_without_extras(tmp_path: 
 _LEFT_OUT = (
     *("holdfast", "_holdfast", "__editable__", "_editable"),
     *("sacrebleu", "babel", "torchdata", "pytest", "hypothesis", "mypy", "onnx", "matplotlib"),
+    *("transformers", "accelerate", "tokenizers", "lightning"),
     *("pip", "setuptools", "distutils-precedence", "_distutils_hack"),
 )
 """Everything that is not a dependency of the core, by the beginning of its name."""

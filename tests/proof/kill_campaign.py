@@ -120,7 +120,8 @@ def _judge(training: Training, worlds: list[dict[str, str]], figures: Figures) -
     folder, run = training.folder, training.run
     before, after = worlds[0], worlds[-1]
     found, problems = look(run)
-    problems += min((between(*pair, found) for pair in pairwise(worlds)), key=len)
+    wrong = [between(*pair, found) for pair in pairwise(worlds)]
+    problems += sorted(wrong, key=len)[0]
     problems += history_problems(run, EARLIER)
     figures.worlds["before" if found == before else "after" if found == after else "between"] += 1
     figures.swept += bool(leftovers(folder))

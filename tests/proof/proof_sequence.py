@@ -227,6 +227,7 @@ OPERATIONS: list[Operation] = [
     ("prune", lambda training: training.manager.prune()),
 ]
 
+
 class InTurn:
     """Several operations as one; a crash may leave what any of them leaves."""
 

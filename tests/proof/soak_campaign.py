@@ -174,9 +174,7 @@ def _in_child(work: Callable[[int], list[str]], pipe: int) -> None:
         os._exit(0)
 
 
-def soak(
-    ground: Path, saves: int, kills: int, readers: int, seed: int, style: Style
-) -> Figures:
+def soak(ground: Path, saves: int, kills: int, readers: int, seed: int, style: Style) -> Figures:
     """Save up to step `saves` in `kills` lives that end by SIGKILL and a long one that does not."""
     torch.set_num_threads(1)
     folder = ground / "run"

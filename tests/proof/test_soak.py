@@ -15,8 +15,8 @@ def soak(ground: Path, tell: Tell, style: str, *, saves: int, kills: int) -> Non
         "soak_campaign.py", ground, "--saves", saves, "--kills", kills, "--style", style
     )
     tell(
-        f"soak, {style}: {found['saves']} saves with rotation, {found['kills']} kills, {found['reads']} "
-        f"reads beside them ({found['vanished']} of a checkpoint just discarded): "
+        f"soak, {style}: {found['saves']} saves with rotation, {found['kills']} kills, "
+        f"{found['reads']} reads beside them ({found['vanished']} of a checkpoint just discarded): "
         f"{len(found['problems'])} problems; memory grew by {found['growth_bytes'] >> 10} KiB over "
         f"the {found['longest_life']} saves of the longest life, "
         f"{found['overlapped']} of which were copied beside training"

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import SaveError
-from holdfast.storage.block_file import DIRECT_MIN_BYTES, write_block_file
-from holdfast.storage.direct_file import JOB_BYTES
+from holdfast.storage.block_file import DIRECT_MIN_BYTES, JOB_BYTES, write_block_file
 from holdfast.storage.protocol import NameTakenError
 
 SIZE = DIRECT_MIN_BYTES + 12_345

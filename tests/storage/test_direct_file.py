@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.storage.block_file import DIRECT_MIN_BYTES, write_block_file
+from holdfast.storage.protocol import Block
 
 PAGE = 4096
 HEADER = 2 * PAGE
@@ -22,7 +23,9 @@ HEADER = 2 * PAGE
 def memory() -> memoryview:
     """Page-aligned memory, a little more than direct I/O starts at."""
     area = mmap.mmap(-1, DIRECT_MIN_BYTES + 3 * PAGE)
-    np.frombuffer(area, np.uint8)[:] = np.random.default_rng(0).integers(0, 256, len(area), np.uint8)
+    np.frombuffer(area, np.uint8)[:] = np.random.default_rng(0).integers(
+        0, 256, len(area), np.uint8
+    )
     return memoryview(area)
 
 
@@ -55,7 +58,7 @@ def test_memory_that_lies_as_the_file_is_written_without_a_copy(
     noted = Noted()
     header = bytes(HEADER)
     data = memory[: len(memory) - 100]
-    blocks = [header, *pieces(data, [512 << 10, 300, 7 << 10])]
+    blocks: list[Block] = [header, *pieces(data, [512 << 10, 300, 7 << 10])]
     total = len(header) + len(data)
     write_block_file(tmp_path / "file", total, blocks, direct=True, direct_write=noted)
     assert (tmp_path / "file").read_bytes() == header + bytes(data)
@@ -85,7 +88,9 @@ def test_any_mixture_of_memory_makes_the_same_file(
     total = 0
     for kind, nbytes in [*runs, ("in step", DIRECT_MIN_BYTES - 5 * PAGE)]:
         begin = {"in step": total % PAGE, "odd": 1234}.get(kind, 0)
-        source = memoryview(bytes(range(251)) * (nbytes // 251 + 1)) if kind == "elsewhere" else memory
+        source = (
+            memoryview(bytes(range(251)) * (nbytes // 251 + 1)) if kind == "elsewhere" else memory
+        )
         view = source[begin : begin + nbytes]
         blocks += pieces(view, [400_000, *sizes])
         total += len(view)

@@ -12,13 +12,19 @@ class TrainingClock:
     """Counts the seconds spent training and nothing else.
 
     The count is part of every checkpoint, so a resumed run goes on with what was left of the budget
-    at that checkpoint. now: a monotonic clock in seconds.
+    at that checkpoint. step_seconds: what every tick counts, however long it took: then the run is
+    the same on every machine. now: a monotonic clock in seconds.
     """
 
     def __init__(
-        self, budget_seconds: float, *, now: Callable[[], float] = time.perf_counter
+        self,
+        budget_seconds: float,
+        *,
+        step_seconds: float | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.budget_seconds = budget_seconds
+        self._step_seconds = step_seconds
         self.seconds = 0.0
         self._now = now
         self._mark = now()
@@ -35,7 +41,7 @@ class TrainingClock:
     def tick(self) -> float:
         """Count the time since the last tick, start or pause; returns it in seconds."""
         now = self._now()
-        passed = now - self._mark
+        passed = now - self._mark if self._step_seconds is None else self._step_seconds
         self._mark = now
         self.seconds += passed
         return passed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,9 +16,15 @@ from holdfast.demo.judge import FinishedRun
 from holdfast.demo.options import DemoOptions
 from holdfast.demo.plan import RunPlan
 from holdfast.demo.progress import ProgressView
-from holdfast.demo.report import print_checkpoints, print_verdict
+from holdfast.demo.report import (
+    print_checkpoints,
+    print_samples,
+    print_selection,
+    print_sweep,
+)
 from holdfast.demo.sources import open_corpus
 from holdfast.demo.supervise import KillMoment, Witness, start_worker, watch
+from holdfast.selection import Selection, build_chosen, write_chosen
 
 _KILL_SHARE = 0.5
 
@@ -36,17 +44,49 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
         minutes=options.minutes,
         seed=options.seed,
         threads=options.thread_count,
+        steps=options.steps,
     )
     witness = _train(console, plan, plan.write(place), kill=options.kill)
     torch.set_num_threads(plan.threads)
     finished = FinishedRun.open(plan, corpus)
     console.print()
     print_checkpoints(console, finished.manager, saved=len(witness.saves))
-    candidates = finished.judge_best(corpus)
-    print_verdict(console, candidates, corpus)
+    close(console, finished)
     _say(console, f"Run folder: {plan.checkpoints}")
-    _say(console, f"Best model: {candidates[0].path}")
     return 1 if witness.losses.different else 0
+
+
+def close(console: Console, finished: FinishedRun) -> Selection:
+    """Choose the model of a finished run, show it, and go through `CLOSING_STEPS`."""
+    sweep = finished.sweep()
+    if sweep is not None:
+        print_sweep(console, sweep, min(len(finished.corpus.valid), finished.plan.dev_sentences))
+    with console.status("scoring") as status:
+        chosen = finished.select(lambda text: status.update(text))
+        found = finished.sampled(chosen)
+    found = replace(found, sweep=None if sweep is None else sweep.to_dict())
+    found.save()
+    print_selection(console, found, finished.corpus)
+    print_samples(console, found)
+    for step in CLOSING_STEPS:
+        step(console, finished, found)
+    return found
+
+
+def write_recommended(console: Console, finished: FinishedRun, selection: Selection) -> None:
+    """Write what is recommended for quality, and score it once more from what was written."""
+    row = selection.recommended("quality")
+    written = write_chosen(selection, "quality")
+    score = finished.trial.evaluate(build_chosen(written, finished.trial)).score
+    agrees = "the same" if score == row.score else f"NOT the {row.score:.6g} of the table"
+    _say(console, f"Best model: {written}")
+    _say(console, f"Scored again from what was written: {score:.6g}, {agrees}.")
+
+
+ClosingStep = Callable[[Console, FinishedRun, Selection], None]
+
+CLOSING_STEPS: list[ClosingStep] = [write_recommended]
+"""What is done with the selection once it is made and shown, in this order."""
 
 
 def _introduce(console: Console, corpus: Corpus) -> None:

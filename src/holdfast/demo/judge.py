@@ -1,42 +1,39 @@
-"""The end of the demo: the best checkpoints on the test set, which nothing was chosen by."""
+"""The end of the demo: every way to get a model out of the run, on the test set."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from holdfast import CheckpointManager
+from holdfast import CheckpointManager, select_model, sweep_ema
 from holdfast.demo.corpus import Corpus
 from holdfast.demo.dataset import Vocabularies
 from holdfast.demo.model import ModelConfig, TranslationTransformer
 from holdfast.demo.plan import RunPlan
-from holdfast.demo.score import Score, score_bleu, score_chrf
-from holdfast.demo.training import FURTHER_METRIC, METRIC, checkpoint_config
-from holdfast.demo.translate import translate
+from holdfast.demo.training import checkpoint_config, retention_rule
+from holdfast.demo.trial import TranslationTrial, evaluate_state
+from holdfast.errors import ConfigError
+from holdfast.posthoc import Sweep
+from holdfast.selection import Selection, build_candidate
+from holdfast.stats import SufficientStatistics
 
-BEAM_SIZE = 4
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One checkpoint on the test set. chosen_by: the metrics it is the best by."""
-
-    path: Path
-    global_step: int
-    chosen_by: tuple[str, ...]
-    greedy: Score
-    beam: Score
-    chrf: Score
-    translations: list[str]
+SWEPT_LENGTHS = (0.03, 0.05, 0.075, 0.10, 0.15)
+_SWEEP_ERROR_MAX = 0.15
+_SAMPLES = 4
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run to read: its checkpoints, and a model to load them into."""
+    """A run to read: its checkpoints, its corpus, and how candidates are scored on the test set."""
 
+    plan: RunPlan
+    corpus: Corpus
+    vocabularies: Vocabularies
     manager: CheckpointManager
     model: TranslationTransformer
-    vocabularies: Vocabularies
+    trial: TranslationTrial
 
     @classmethod
     def open(cls, plan: RunPlan, corpus: Corpus) -> FinishedRun:
@@ -45,34 +42,61 @@ class FinishedRun:
         model = TranslationTransformer(
             ModelConfig(len(vocabularies.source), len(vocabularies.target))
         )
-        manager = CheckpointManager(checkpoint_config(plan), model)
+        manager = CheckpointManager(checkpoint_config(plan), model, retention=retention_rule(plan))
         manager.register("source_vocabulary", vocabularies.source)
         manager.register("target_vocabulary", vocabularies.target)
-        return cls(manager, model, vocabularies)
+        trial = TranslationTrial(corpus.test, vocabularies)
+        return cls(plan, corpus, vocabularies, manager, model, trial)
 
-    def judge_best(self, corpus: Corpus) -> list[Candidate]:
-        """Score the best checkpoint by each metric on the test sentences, each one once."""
-        chosen: dict[str, list[str]] = {}
-        for metric in (FURTHER_METRIC, METRIC):
-            path = self.manager.get_best_checkpoint(metric)
-            if path is not None:
-                chosen.setdefault(path.name, []).append(metric)
-        return [self._judge(corpus, tuple(metrics)) for metrics in chosen.values()]
+    @property
+    def folder(self) -> Path:
+        """The folder of the checkpoints."""
+        return Path(self.plan.checkpoints)
 
-    def _judge(self, corpus: Corpus, metrics: tuple[str, ...]) -> Candidate:
-        loaded = self.manager.load_best(
-            metric=metrics[0], load_optimizer=False, load_rng_state=False
+    def select(self, tell: Callable[[str], None]) -> Selection:
+        """Compare the candidates on the test sentences; the outcome is not saved yet.
+
+        tell: told what is being done.
+        """
+        return select_model(self.folder, self.trial, save=False, progress=tell)
+
+    def sweep(self) -> Sweep | None:
+        """EMAs of several lengths on the development sentences; None if there are too few stored.
+
+        The test sentences choose among candidates once; to choose a length on them as well would
+        flatter it.
+        """
+        trial = TranslationTrial(
+            self.corpus.valid[: self.plan.dev_sentences], self.vocabularies, beam_size=1
         )
-        sources = [pair.source for pair in corpus.test]
-        references = [pair.target for pair in corpus.test]
-        greedy = translate(self.model, self.vocabularies, sources)
-        beam = translate(self.model, self.vocabularies, sources, beam_size=BEAM_SIZE)
-        return Candidate(
-            path=Path(str(loaded.path)),
-            global_step=loaded["global_step"],
-            chosen_by=metrics,
-            greedy=score_bleu(greedy, references),
-            beam=score_bleu(beam, references),
-            chrf=score_chrf(beam, references),
-            translations=beam,
+
+        def evaluate(state: Mapping[str, Any]) -> SufficientStatistics:
+            return evaluate_state(trial, self.model, state)
+
+        try:
+            return sweep_ema(
+                self.folder, evaluate, SWEPT_LENGTHS, max_error=_SWEEP_ERROR_MAX, together=5
+            )
+        except ConfigError:
+            return None
+
+    def sampled(self, selection: Selection) -> Selection:
+        """The selection with what each candidate makes of a few test sentences."""
+        count = len(self.corpus.test)
+        chosen = sorted({number * count // _SAMPLES for number in range(_SAMPLES)})
+        pairs = [self.corpus.test[index] for index in chosen]
+        outputs = {
+            row.name: self.trial.translate(
+                build_candidate(row, self.trial), [pair.source for pair in pairs]
+            )
+            for row in selection.rows
+        }
+        samples = tuple(
+            {
+                "source": pair.source,
+                "reference": pair.target,
+                "outputs": {name: texts[place] for name, texts in outputs.items()},
+            }
+            for place, pair in enumerate(pairs)
         )
+        return replace(selection, samples=samples)

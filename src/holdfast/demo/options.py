@@ -21,7 +21,8 @@ class DemoOptions:
     process may use, at most four. seed: of the corpus, the weights, dropout and the batch order.
     direction: ISO 639-1 codes. out: folder of the run, new or empty; None makes one under runs/
     named after the time. pairs: train on at most so many sentence pairs. kill: SIGKILL
-    the training process once in the middle.
+    the training process once in the middle. steps: train for so many optimizer steps, which
+    makes the same run on every machine, and not for minutes.
 
     Raises ConfigError for values that cannot work.
     """
@@ -34,6 +35,7 @@ class DemoOptions:
     out: Path | None = None
     pairs: int | None = None
     kill: bool = True
+    steps: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 24 * 60:
@@ -42,6 +44,8 @@ class DemoOptions:
             raise ConfigError(f"--threads is {self.threads}; it must be at least 1")
         if not 0 <= self.seed < 1 << 32:
             raise ConfigError(f"--seed is {self.seed}; it must be from 0 to {(1 << 32) - 1}")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"--steps is {self.steps}; it must be at least 1")
         if self.pairs is not None and self.pairs < 100:
             raise ConfigError(f"{self.pairs} sentence pairs are too few; use at least 100")
 

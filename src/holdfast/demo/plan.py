@@ -19,7 +19,9 @@ class RunPlan:
 
     corpus, checkpoints: folders. Times are seconds of training: the clock stands still during
     evaluations and saves. save_every_steps counts optimizer steps. dev_sentences: evaluated each
-    time. tokens_per_batch: of the longer side, padding included.
+    time. tokens_per_batch: of the longer side, padding included. averaged: checkpoints kept for the
+    average at the end. ema_snapshots: kept over the run to make EMAs of other lengths from.
+    step_seconds: what a step counts, None for as long as it takes.
     """
 
     corpus: str
@@ -37,12 +39,25 @@ class RunPlan:
     warmup_steps: int = 150
     label_smoothing: float = 0.1
     save_total_limit: int = 5
+    averaged: int = 5
+    ema_snapshots: int = 6
+    step_seconds: float | None = None
 
     @classmethod
     def for_budget(
-        cls, place: Path, direction: Direction, *, minutes: float, seed: int, threads: int
+        cls,
+        place: Path,
+        direction: Direction,
+        *,
+        minutes: float,
+        seed: int,
+        threads: int,
+        steps: int | None = None,
     ) -> RunPlan:
-        """The plan of a run in the folder `place`: about 20 saves, 10 of them evaluated."""
+        """The plan of a run in the folder `place`: about 20 saves, 10 of them evaluated.
+
+        steps: how many fill the budget, None for as many as there is time for.
+        """
         seconds = 60.0 * minutes
         save_every = min(15.0, seconds / 20)
         return cls(
@@ -54,6 +69,8 @@ class RunPlan:
             budget_seconds=seconds,
             save_every_seconds=save_every,
             evaluate_every_seconds=2 * save_every,
+            # A trifle more, so that rounding never asks for one step too many.
+            step_seconds=None if steps is None else seconds / steps * (1 + 1e-9),
         )
 
     def write(self, place: Path) -> Path:

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from holdfast import CheckpointManager
 from holdfast.demo.corpus import Corpus
-from holdfast.demo.judge import BEAM_SIZE, Candidate
 from holdfast.demo.training import FURTHER_METRIC, METRIC
-from holdfast.policy import best
+from holdfast.policy import KeepBest, KeepEMASnapshots, best
+from holdfast.policy.retention import KeepAnyOf
+from holdfast.posthoc import Sweep
+from holdfast.selection import Selection
 from holdfast.values import CheckpointInfo
-
-_SAMPLES = 6
 
 
 def print_checkpoints(console: Console, manager: CheckpointManager, *, saved: int) -> None:
@@ -51,45 +51,34 @@ def print_checkpoints(console: Console, manager: CheckpointManager, *, saved: in
     console.print(table)
 
 
-def print_verdict(console: Console, candidates: Sequence[Candidate], corpus: Corpus) -> None:
-    """Test scores of the best checkpoints, what to think of them, and some translations."""
-    table = Table(
-        title=f"On the {len(corpus.test):,} test sentences (± 95 % interval, bootstrap)",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column("best by", no_wrap=True)
-    table.add_column("step", justify="right", no_wrap=True)
-    for heading in ("BLEU, greedy", f"BLEU, beam {BEAM_SIZE}", f"chrF, beam {BEAM_SIZE}"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for candidate in candidates:
-        table.add_row(
-            ", ".join(candidate.chosen_by),
-            str(candidate.global_step),
-            *(str(score) for score in (candidate.greedy, candidate.beam, candidate.chrf)),
-        )
-    console.print(table)
-    first = candidates[0]
-    _say(console, f"BLEU {first.beam.signature}")
-    _say(console, f"chrF {first.chrf.signature}")
+def print_selection(console: Console, selection: Selection, corpus: Corpus) -> None:
+    """The candidates on the test sentences, and what to think of them."""
+    _say(console, f"On the {len(corpus.test):,} test sentences, by beam search:\n")
+    _say(console, selection.table())
     for note in corpus.notes:
         _say(console, f"Note: {note}.")
-    _print_samples(console, first, corpus)
 
 
-def _print_samples(console: Console, candidate: Candidate, corpus: Corpus) -> None:
-    table = Table(
-        title=f"Translations by step {candidate.global_step}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for heading in ("source", "reference", "translation"):
-        table.add_column(heading, overflow="fold", ratio=1)
-    count = len(corpus.test)
-    for index in sorted({number * count // _SAMPLES for number in range(_SAMPLES)}):
-        pair = corpus.test[index]
-        table.add_row(*(Text(text) for text in (*pair, candidate.translations[index])))
+def print_samples(console: Console, selection: Selection) -> None:
+    """A few test sentences as each candidate translates them; equal translations as one."""
+    table = Table(title="Translations", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("", overflow="fold", ratio=1)
+    table.add_column("", overflow="fold", ratio=3)
+    for sample in selection.samples:
+        rows = {"source": sample["source"], "reference": sample["reference"]}
+        texts: dict[str, list[str]] = {}
+        for name, text in sample["outputs"].items():
+            texts.setdefault(text, []).append(name)
+        rows |= {", ".join(names): text for text, names in texts.items()}
+        for name, text in rows.items():
+            table.add_row(Text(name), Text(text), end_section=name == list(rows)[-1])
     console.print(table)
+
+
+def print_sweep(console: Console, sweep: Sweep, sentences: int) -> None:
+    """EMA lengths made after training from the stored averages."""
+    _say(console, f"EMAs of other lengths, BLEU on {sentences:,} development sentences:\n")
+    _say(console, f"{sweep}\n")
 
 
 def _reasons_kept(
@@ -105,6 +94,13 @@ def _reasons_kept(
         winner = best(infos, metric.name, metric.mode)
         if winner is not None:
             reasons[winner.id].insert(0, _best_by(metric.name))
+    rule = manager.retention
+    for part in rule.rules if isinstance(rule, KeepAnyOf) else (rule,):
+        if isinstance(part, (KeepBest, KeepEMASnapshots)):
+            what = "EMA snapshot" if isinstance(part, KeepEMASnapshots) else f"top {part.n}"
+            for info, judged in zip(infos, part.judge(infos, now=time.time()), strict=True):
+                if judged.keep:
+                    reasons[info.id].append(what)
     for origin in {parent.id for info in infos for parent in info.parents} & reasons.keys():
         reasons[origin].append("resumed from")
     return reasons

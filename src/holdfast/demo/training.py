@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader
+from holdfast import (
+    CheckpointConfig,
+    CheckpointManager,
+    EMAModel,
+    KeepBest,
+    KeepEMASnapshots,
+    KeepLast,
+    PowerFunction,
+    ResumableLoader,
+)
 from holdfast.demo.batches import BucketedBatches
 from holdfast.demo.clock import TrainingClock
 from holdfast.demo.corpus import Direction
@@ -22,9 +31,12 @@ from holdfast.demo.plan import RunPlan
 from holdfast.demo.score import bleu, mean_loss
 from holdfast.demo.translate import translate
 from holdfast.demo.vocab import PAD
+from holdfast.policy import Retention
 from holdfast.values import SaveReason
 
 METRIC, FURTHER_METRIC = "val_loss", "val_bleu"
+# Two widths, from which an EMA of any other can be made after training.
+EMA_WIDTHS = (0.05, 0.10)
 _GRADIENT_NORM_MAX = 1.0
 
 
@@ -52,6 +64,15 @@ def checkpoint_config(plan: RunPlan) -> CheckpointConfig:
         metric_mode="min",
         track={FURTHER_METRIC: "max"},
         progress=False,
+    )
+
+
+def retention_rule(plan: RunPlan) -> Retention:
+    """The newest, those that are averaged at the end, and snapshots of the EMAs over the run."""
+    return (
+        KeepLast(plan.save_total_limit)
+        | KeepBest(plan.averaged, METRIC, mode="min")
+        | KeepEMASnapshots(plan.ema_snapshots)
     )
 
 
@@ -85,10 +106,17 @@ class TrainingRun:
         self._loader = ResumableLoader(
             pairs, batch_sampler=batches, collate_fn=collate, seed=plan.seed
         )
-        self._clock = TrainingClock(plan.budget_seconds)
+        self._clock = TrainingClock(plan.budget_seconds, step_seconds=plan.step_seconds)
+        self._ema = EMAModel(self.model, [PowerFunction(width) for width in EMA_WIDTHS])
+        self._ema.attach(self._optimizer)
         self.manager = CheckpointManager(
-            checkpoint_config(plan), self.model, self._optimizer, self._scheduler
+            checkpoint_config(plan),
+            self.model,
+            self._optimizer,
+            self._scheduler,
+            retention=retention_rule(plan),
         )
+        self.manager.register("ema", self._ema)
         self.manager.register("batches", self._loader)
         self.manager.register("clock", self._clock)
         self.manager.register("source_vocabulary", self._vocabularies.source)

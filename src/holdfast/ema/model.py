@@ -6,7 +6,7 @@ import contextlib
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -334,9 +334,16 @@ class EMAModel:
         """See `SavesItself`: the first average, stored as a model, and the counters."""
         return StoredAverage(self, self._shadows.averages[0]).capture_component(name)
 
-    def plan_component(self, stored: StoredComponent, *, strict: bool = True) -> RestorePlan:
+    def plan_component(
+        self,
+        stored: StoredComponent,
+        *,
+        strict: bool = True,
+        only: Callable[[str], bool] | None = None,
+    ) -> RestorePlan:
         """See `SavesItself`. Raises AverageError while an average is swapped in."""
-        return StoredAverage(self, self._shadows.averages[0]).plan_component(stored, strict=strict)
+        first = StoredAverage(self, self._shadows.averages[0])
+        return first.plan_component(stored, strict=strict, only=only)
 
     def start_afresh(self) -> None:
         """See `SavesItself`."""
@@ -344,9 +351,7 @@ class EMAModel:
 
     def announced_tensors(self) -> Iterable[Tensor]:
         """See `SavesItself`: every average."""
-        return [
-            tensor for average in self._shadows.averages for tensor in average.shadow.values()
-        ]
+        return [tensor for average in self._shadows.averages for tensor in average.shadow.values()]
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`: every average but the first, named "-2", "-3", ... or "-segment"."""

@@ -6,7 +6,7 @@ in the dtype they are averaged in, copied buffers, and the model's own where not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,19 @@ class StoredAverage:
         self.average.close_segment()
         return state
 
-    def plan_component(self, stored: StoredComponent, *, strict: bool = True) -> RestorePlan:
+    def plan_component(
+        self,
+        stored: StoredComponent,
+        *,
+        strict: bool = True,
+        only: Callable[[str], bool] | None = None,
+    ) -> RestorePlan:
         """See `SavesItself`."""
         self.ema._refuse_swapped("load")
         if stored.kind != "module":
             kind = Problem("kind", stored.name, "", "an average of a model", stored.kind)
             return RestorePlan(stored.name, problems=(kind,))
-        restore = _AverageRestore(self, stored, strict=strict)
+        restore = _AverageRestore(self, stored, strict=strict, only=only)
         return RestorePlan(
             component=stored.name,
             targets=restore.targets if not restore.problems else {},
@@ -115,11 +121,23 @@ class StoredAverage:
 
 
 class _AverageRestore:
-    """Where each stored tensor of an average goes, and what is done once they are there."""
+    """Where each stored tensor of an average goes, and what is done once they are there.
 
-    def __init__(self, owner: StoredAverage, stored: StoredComponent, *, strict: bool) -> None:
+    only: the FQNs wanted, None for all. Counters are those of a whole average, so a part of one
+    leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        owner: StoredAverage,
+        stored: StoredComponent,
+        *,
+        strict: bool,
+        only: Callable[[str], bool] | None,
+    ) -> None:
         self.ema, self.average = owner.ema, owner.average
         self.stored = stored
+        self._only = only
         self.record = read_record(stored)
         self.targets: dict[str, Tensor] = {}
         self.problems: list[Problem] = []
@@ -145,6 +163,8 @@ class _AverageRestore:
         there, aliases = self.stored.tensors, self.stored.aliases
         used = set()
         for name, entry in shadows.entries.items():
+            if not self._wanted(name, *entry.aliases):
+                continue
             source = aliases.get(name, name)
             used |= {aliases.get(other, other) for other in (name, *entry.aliases)}
             if source not in there:
@@ -163,8 +183,13 @@ class _AverageRestore:
             else:
                 self._aim(name, entry, source, averaged=name in averaged)
         for name in there.keys() - used - outline(self.stored, torch_codec()).names:
+            if not self._wanted(name):
+                continue
             found = Problem("unexpected", self.stored.name, name)
             (self.problems if strict else self.tolerated).append(found)
+
+    def _wanted(self, *names: str) -> bool:
+        return self._only is None or any(self._only(name) for name in names)
 
     def _aim(self, name: str, entry: Entry, source: str, *, averaged: bool) -> None:
         shadows = self.ema._shadows
@@ -190,6 +215,8 @@ class _AverageRestore:
         for name, (_, source) in self._new.items():
             self.average.shadow[name] = self.targets[source]
         self.ema._shadows.forget_batches()
+        if self._only is not None:
+            return
         self.average.take_record(self.record)
         if self.average is self.ema._shadows.averages[0]:
             self.ema.clock = read_clock(self.record["clock"])
@@ -198,6 +225,8 @@ class _AverageRestore:
 
     def report(self) -> str:
         clock = read_clock(self.record["clock"])
+        if self._only is not None:
+            return f"{self.stored.name}: {len(self.targets)} tensors, counters as they were"
         line = f"{self.stored.name}: {self.record['updates']} updates in {clock.steps} steps"
         if isinstance(self.average.schedule, SegmentMean):
             return line + " since the checkpoint before"

@@ -8,6 +8,9 @@ from types import TracebackType
 from typing_extensions import Self
 
 from holdfast.engine.catalog import read_manifest
+from holdfast.engine.pieces import wholes
+from holdfast.engine.rank_file import RankFile
+from holdfast.engine.sharded_state import read_parts, with_parts
 from holdfast.engine.state_file import StateFile, parse_state
 from holdfast.engine.tensor_file import TensorFile, open_tensor_file
 from holdfast.engine.verify import find_damage, find_file_damage, read_proven
@@ -29,6 +32,7 @@ class CheckpointFiles:
     opened: Opened
     manifest: Manifest
     _state: StateFile | None = None
+    _parts: tuple[RankFile, ...] = ()
     _tensor_files: dict[str, TensorFile] = field(default_factory=dict)
 
     @property
@@ -46,8 +50,15 @@ class CheckpointFiles:
             data = read_proven(self.opened, STATE_FILE, record, max_bytes=MAX_BYTES)
             state = parse_state(data, where=f"{self.place}/{STATE_FILE}")
             self._check_agreement(state)
-            self._state = state
+            self._parts = read_parts(self.opened, self.manifest, state)
+            self._state = with_parts(state, self._parts, self.place)
         return self._state
+
+    @property
+    def parts(self) -> tuple[RankFile, ...]:
+        """What each rank wrote; empty unless the checkpoint is sharded. Raises as `state` does."""
+        _ = self.state
+        return self._parts
 
     def tensor_file(self, file: str) -> TensorFile:
         """One tensor file, its header proven. Raises DamagedError or FormatError."""
@@ -72,6 +83,7 @@ class CheckpointFiles:
                     found += [] if damage is None else [str(damage)]
             except LoadError as error:
                 found.append(f"{self._file_of(error) or file}: {error.what}")
+        found += self._holes()
         # What is wrong with state.json comes up again for every file it describes.
         found = list(dict.fromkeys(found))
         known = {MANIFEST_FILE, *self.manifest.files}
@@ -96,6 +108,16 @@ class CheckpointFiles:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _holes(self) -> list[str]:
+        """Tensors of a sharded checkpoint that its parts do not make whole."""
+        try:
+            for entry in self.state.components.values() if self.parts else ():
+                if not entry.per_rank:
+                    wholes(self, entry)
+        except LoadError as error:
+            return [f"{self._file_of(error) or STATE_FILE}: {error.what}"]
+        return []
 
     def _file_of(self, error: LoadError) -> str:
         """The file an error is about, empty if it is about none."""

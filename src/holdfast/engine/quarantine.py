@@ -10,6 +10,7 @@ import contextlib
 import errno
 
 from holdfast.engine.checkpoint_files import open_files
+from holdfast.engine.events import note_set_aside
 from holdfast.errors import (
     CheckpointNotFoundError,
     DamagedError,
@@ -77,5 +78,6 @@ def set_aside(run: RunStorage, name: str, damage: list[str], *, now: float) -> s
             run.rename(name, new_name)
         except NameTakenError:
             continue
+        note_set_aside(run, name, new_name, damage, now=now)
         return new_name
     raise NameTakenError(f"Too many checkpoints named {quarantine_name(name)}", where=run.place)

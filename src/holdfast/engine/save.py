@@ -12,6 +12,7 @@ from torch import Tensor
 from holdfast.digest import digest_bytes
 from holdfast.engine.catalog import read_manifest
 from holdfast.engine.division import Division, divide, shard_indexes
+from holdfast.engine.rank_part import Agreed
 from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.state_file import ComponentEntry, StateFile, TensorFileEntry, render_state
 from holdfast.engine.tensor_writer import TensorFileDigests, write_tensor_file
@@ -28,7 +29,7 @@ from holdfast.manifest import (
     render_manifest,
 )
 from holdfast.state import ComponentState
-from holdfast.storage.protocol import NameTakenError, RunStorage, Staged
+from holdfast.storage.protocol import Joined, NameTakenError, RunStorage, Staged
 from holdfast.tensorfile import FilePlan, describe, plan_file
 from holdfast.values import Parent, SaveReason
 
@@ -43,7 +44,8 @@ class SaveRequest:
 
     id: random, unless a caller needs the same files every time. attempt: the first namesake to try:
     1 for the plain name; more where those before are known to be taken by other saves.
-    split_bytes: see `divide`.
+    split_bytes: see `divide`. retention: what the run keeps, as the expression that makes the rule.
+    ranks: what many ranks agreed on of this save; `components` are then this rank's part.
     """
 
     epoch: int
@@ -61,6 +63,8 @@ class SaveRequest:
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     attempt: int = 1
     split_bytes: int | None = None
+    retention: str = ""
+    ranks: Agreed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ class SaveReceipt:
 
 
 @dataclass(frozen=True, slots=True)
-class _TensorFile:
+class TensorFilePlan:
+    """One tensor file before a byte of it is written."""
+
     name: str
     tensors: Mapping[str, Tensor]
     plan: FilePlan
@@ -110,7 +116,7 @@ def save_checkpoint(
     config = None if request.config is None else dump(request.config, indent=2) + b"\n"
     wanted = checkpoint_name(request.epoch, request.global_step)
     with run.stage(wanted, needed_bytes=_needed_bytes(files, config)) as staged:
-        records, stored, linked = _write_tensors(staged, files, progress, earlier)
+        records, stored, linked = write_tensors(staged, files, progress, earlier)
         state = _state(request.components, division, stored)
         indexes = shard_indexes(request.components, division)
         for name, data in _small_files(state, config, indexes):
@@ -123,19 +129,19 @@ def save_checkpoint(
         staged.write_bytes(MANIFEST_FILE, render_manifest(manifest))
         if proof is not None:
             proof()
-        name = _publish(run, staged, request, manifest)
+        name = publish(run, staged, request, manifest)
     if earlier is not None:
         earlier.remember(name, state)
     return SaveReceipt(name, manifest, clock.monotonic() - began, manifest.bytes, linked)
 
 
-def _plan_files(components: Iterable[ComponentState], division: Division) -> list[_TensorFile]:
+def _plan_files(components: Iterable[ComponentState], division: Division) -> list[TensorFilePlan]:
     grouped: dict[str, dict[str, Tensor]] = {}
     for component in components:
         for file, names in division[component.name].items():
             grouped.setdefault(file, {}).update({n: component.tensors[n] for n in names})
     return [
-        _TensorFile(
+        TensorFilePlan(
             name,
             tensors,
             plan_file(tensors, {"format": "pt"}),
@@ -145,16 +151,16 @@ def _plan_files(components: Iterable[ComponentState], division: Division) -> lis
     ]
 
 
-def _needed_bytes(files: Sequence[_TensorFile], config: bytes | None) -> int:
+def _needed_bytes(files: Sequence[TensorFilePlan], config: bytes | None) -> int:
     """An upper estimate: tensor files exactly, state.json by the number of its entries."""
     entries = sum(len(file.tensors) for file in files)
     tensors = sum(file.plan.total_bytes for file in files)
     return tensors + len(config or b"") + _SMALL_FILES_BYTES + _ENTRY_BYTES * entries
 
 
-def _write_tensors(
-    staged: Staged,
-    files: Sequence[_TensorFile],
+def write_tensors(
+    staged: Staged | Joined,
+    files: Sequence[TensorFilePlan],
     progress: Callable[[int, int], None] | None,
     earlier: EarlierFiles | None,
 ) -> tuple[dict[str, FileRecord], dict[str, TensorFileEntry], int]:
@@ -207,7 +213,7 @@ def _state(
 
 
 def _link(
-    staged: Staged, file: _TensorFile, earlier: EarlierFiles | None
+    staged: Staged | Joined, file: TensorFilePlan, earlier: EarlierFiles | None
 ) -> TensorFileDigests | None:
     """Take the file over from an earlier checkpoint; None if none has it or it cannot be linked."""
     found = None if earlier is None else earlier.find(file.name, file.tensors, file.plan)
@@ -246,6 +252,7 @@ def manifest_of(
     components: Mapping[str, ComponentRecord],
     files: Mapping[str, FileRecord],
     extra: Mapping[str, Json] | None = None,
+    world: Mapping[str, Json] | None = None,
 ) -> Manifest:
     """The commit record of a request whose files are known. extra: keys of its own."""
     return Manifest(
@@ -261,13 +268,13 @@ def manifest_of(
         metrics=dict(request.metrics),
         directions=dict(request.directions),
         parents=request.parents,
-        world={"size": 1, "layout": "single"},
+        world=world or {"size": 1, "layout": "single"},
         provenance=dict(request.provenance),
-        extra=dict(extra or {}),
+        extra=({"retention": request.retention} if request.retention else {}) | dict(extra or {}),
     )
 
 
-def _publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Manifest) -> str:
+def publish(run: RunStorage, staged: Staged, request: SaveRequest, manifest: Manifest) -> str:
     """Commit under the first free name; a namesake with the same content is this save, retried.
 
     A process that died between the commit and its acknowledgement comes back with the same state

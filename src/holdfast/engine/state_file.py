@@ -23,7 +23,9 @@ _KINDS = ("module", "optimizer", "object")
 class ComponentEntry:
     """One component as saved. tree: tagged JSON; aliases: other name -> stored tensor name.
 
-    more_files: further tensor files, where it is divided over several.
+    more_files: further tensor files, where it is divided over several. shapes: in a sharded
+    checkpoint, of each whole tensor by its stored name. per_rank: the trees stand in the parts of
+    the ranks, one each.
     """
 
     name: str
@@ -32,6 +34,8 @@ class ComponentEntry:
     tree: Json
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     more_files: tuple[str, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    per_rank: bool = False
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -54,41 +58,50 @@ class TensorFileEntry:
 
 @dataclass(frozen=True, slots=True)
 class StateFile:
-    """The content of a `state.json`."""
+    """The content of a `state.json`. ranks: the files with the parts of the ranks, in order."""
 
     components: Mapping[str, ComponentEntry]
     files: Mapping[str, TensorFileEntry]
+    ranks: tuple[str, ...] = ()
 
 
 def render_state(state: StateFile) -> bytes:
     """Serialise, with components and files in the order given."""
-    return dump(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "components": {
-                name: _component_out(component) for name, component in state.components.items()
-            },
-            "files": {
-                name: {
-                    "header": stored.header,
-                    "tensors": dict(stored.tensors),
-                    "notes": dict(stored.notes),
-                }
-                for name, stored in state.files.items()
-            },
-        }
-    )
+    document: dict[str, Json] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "components": {
+            name: component_to_fields(component) for name, component in state.components.items()
+        },
+        "files": {name: tensor_file_to_fields(stored) for name, stored in state.files.items()},
+    }
+    return dump(document | ({"ranks": list(state.ranks)} if state.ranks else {}))
 
 
-def _component_out(component: ComponentEntry) -> dict[str, Json]:
+def tensor_file_to_fields(stored: TensorFileEntry) -> dict[str, Json]:
+    """A tensor file as JSON fields."""
+    return {
+        "header": stored.header,
+        "tensors": dict(stored.tensors),
+        "notes": dict(stored.notes),
+    }
+
+
+def component_to_fields(component: ComponentEntry) -> dict[str, Json]:
+    """A component as JSON fields."""
     fields: dict[str, Json] = {
         "kind": component.kind,
         "file": component.file,
         "tree": component.tree,
         "aliases": dict(component.aliases),
     }
-    return fields | ({"more_files": list(component.more_files)} if component.more_files else {})
+    if component.more_files:
+        fields["more_files"] = list(component.more_files)
+    if component.shapes is not None:
+        fields["shapes"] = {name: list(shape) for name, shape in component.shapes.items()}
+    if component.per_rank:
+        fields["per_rank"] = True
+    return fields
 
 
 def parse_state(data: bytes, *, where: str) -> StateFile:
@@ -103,25 +116,76 @@ def parse_state(data: bytes, *, where: str) -> StateFile:
             fix="install a newer holdfast if a newer one wrote it",
         )
     files = {
-        name: _tensors(name, entry, where) for name, entry in _objects(document, "files", where)
+        name: tensor_file_from_fields(name, entry, where)
+        for name, entry in objects_under(document, "files", where)
     }
+    if "ranks" in document:
+        components = {
+            name: sharded_component(name, entry, where)
+            for name, entry in objects_under(document, "components", where)
+        }
+        return StateFile(components, files, rank_names(document, where))
     components = {
-        name: _component(name, entry, files, where)
-        for name, entry in _objects(document, "components", where)
+        name: component_from_fields(name, entry, files, where)
+        for name, entry in objects_under(document, "components", where)
     }
     return StateFile(components, files)
 
 
-def _objects(
+def rank_names(document: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The parts of the ranks a sharded state.json names."""
+    ranks = document["ranks"]
+    if not isinstance(ranks, list) or not ranks or not all(isinstance(r, str) for r in ranks):
+        raise FormatError("ranks must be a list of file names", where=where)
+    return tuple(ranks)
+
+
+def sharded_component(name: str, entry: Mapping[str, Any], where: str) -> ComponentEntry:
+    """One component of a sharded checkpoint; its files are known once all parts are read."""
+    kind, file, aliases = entry.get("kind"), entry.get("file"), entry.get("aliases")
+    more, shapes, per_rank = entry.get("more_files", []), entry.get("shapes"), entry.get("per_rank")
+    if kind not in _KINDS:
+        raise FormatError(f"The component {name} is of an unknown kind {kind!r}", where=where)
+    names_fit = isinstance(more, list) and all(isinstance(f, str) for f in more)
+    if not (file is None or isinstance(file, str)) or not names_fit or (more and file is None):
+        raise FormatError(f"The component {name} names files that cannot be", where=where)
+    if not isinstance(shapes, dict) or not all(map(_is_shape, shapes.values())):
+        raise FormatError(f"The component {name} lacks the shapes of its tensors", where=where)
+    if not isinstance(aliases, dict) or "tree" not in entry or per_rank not in (None, True):
+        raise FormatError(f"The component {name} must hold a tree and aliases", where=where)
+    for alias, target in aliases.items():
+        if not isinstance(target, str) or target not in shapes or alias in shapes:
+            raise FormatError(
+                f"The component {name} ties {alias!r} to {target!r}, which cannot be", where=where
+            )
+    return ComponentEntry(
+        name,
+        kind,
+        file,
+        entry["tree"],
+        aliases,
+        tuple(more),
+        {key: tuple(shape) for key, shape in shapes.items()},
+        per_rank is True,
+    )
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and all(type(n) is int and 0 <= n < 1 << 63 for n in shape)
+
+
+def objects_under(
     document: Mapping[str, Any], key: str, where: str
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The members of an object of objects. Raises FormatError if it is none."""
     entries = document.get(key)
     if not isinstance(entries, dict) or not all(isinstance(e, dict) for e in entries.values()):
         raise FormatError(f"{key} must be an object of objects", where=where)
     yield from entries.items()
 
 
-def _tensors(name: str, entry: Mapping[str, Any], where: str) -> TensorFileEntry:
+def tensor_file_from_fields(name: str, entry: Mapping[str, Any], where: str) -> TensorFileEntry:
+    """Check one tensor file's fields."""
     header, tensors, notes = entry.get("header"), entry.get("tensors"), entry.get("notes")
     if not isinstance(header, str) or _HEADER.fullmatch(header) is None:
         raise FormatError(f"The entry of {name} lacks the digest of its header", where=where)
@@ -136,9 +200,10 @@ def _tensors(name: str, entry: Mapping[str, Any], where: str) -> TensorFileEntry
     return TensorFileEntry(header, tensors, notes)
 
 
-def _component(
+def component_from_fields(
     name: str, entry: Mapping[str, Any], files: Mapping[str, TensorFileEntry], where: str
 ) -> ComponentEntry:
+    """Check one component's fields. files: all there are."""
     kind, file, aliases = entry.get("kind"), entry.get("file"), entry.get("aliases")
     if kind not in _KINDS:
         raise FormatError(f"The component {name} is of an unknown kind {kind!r}", where=where)

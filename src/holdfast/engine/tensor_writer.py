@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from holdfast.digest import PREFIX, Hasher, combine, raw_digest
-from holdfast.storage.protocol import Block, Progress, Staged
+from holdfast.storage.protocol import Block, Joined, Progress, Staged
 from holdfast.tensorfile import FilePlan, byte_chunks, byte_view, is_zero_copy
 
 _PIECE_BYTES = 512 << 10
@@ -39,7 +39,7 @@ class TensorFileDigests:
 
 
 def write_tensor_file(
-    staged: Staged,
+    staged: Staged | Joined,
     file: str,
     tensors: Mapping[str, Tensor],
     plan: FilePlan,

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 
 from holdfast.clock import Clock
+from holdfast.engine.rank_save import save_with_ranks
 from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.save import SaveReceipt, SaveRequest, save_checkpoint
 from holdfast.errors import NoSpaceError, SaveError
@@ -73,6 +74,11 @@ class Attempts:
 
         Raises what the last attempt raised.
         """
+        if request.ranks is not None:
+            # Ranks would have to agree on every repetition.
+            return save_with_ranks(
+                run, request, progress=progress, earlier=earlier, proof=proof, cost=cost
+            )
         pauses = self._pauses()
         room = self._room(request)
         while True:

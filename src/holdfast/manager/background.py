@@ -18,6 +18,7 @@ from holdfast.engine.staging import StagedComponents, stage_components
 from holdfast.errors import HoldfastWarning, TornSnapshotError
 from holdfast.jsontext import Json
 from holdfast.manager.config import CheckpointConfig
+from holdfast.manager.ranked_staging import sharded_step_only
 from holdfast.manifest import checkpoint_name
 from holdfast.session import LiveObjects
 from holdfast.staging import Stager, step_only_memory
@@ -127,7 +128,11 @@ class Saves:
 
     def later(self, request: SaveRequest, objects: LiveObjects, began: float) -> str:
         """Copy the state, hand the save to the background and return the name it will have."""
-        name, attempt = self._free_name(request)
+        if request.ranks is None:
+            name, attempt = self.free_name(request.epoch, request.global_step)
+        else:
+            attempt = request.attempt
+            name = checkpoint_name(request.epoch, request.global_step, attempt)
         staged = self._stage(request, objects)
         request = replace(request, components=staged.components, attempt=attempt)
         self._infos[name] = _info_of(request, name)
@@ -172,17 +177,20 @@ class Saves:
             (module for _, module in objects.modules()),
             objects.announced_tensors(),
         )
+        if request.ranks is not None:
+            step_only |= sharded_step_only(objects)
+            step_only = request.ranks.part.pieces_within(step_only)
         return stage_components(
             self._stager, request.components, step_only, split_bytes=request.split_bytes
         )
 
-    def _free_name(self, request: SaveRequest) -> tuple[str, int]:
+    def free_name(self, epoch: int, global_step: int) -> tuple[str, int]:
         """The first name neither committed nor pending: nobody else writes here."""
         taken = {*self._run.names(), *self._queue.pending}
         attempt = 1
-        while checkpoint_name(request.epoch, request.global_step, attempt) in taken:
+        while checkpoint_name(epoch, global_step, attempt) in taken:
             attempt += 1
-        return checkpoint_name(request.epoch, request.global_step, attempt), attempt
+        return checkpoint_name(epoch, global_step, attempt), attempt
 
     def _write(
         self,

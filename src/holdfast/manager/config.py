@@ -41,6 +41,9 @@ class CheckpointConfig:
     hard-linked and not written again. split_frozen_bytes: frozen parameters of a module that have
     at least so many bytes, and a quarter of all, get a file of their own, so that it can be linked;
     the module is then stored as transformers shards models, with an index. None for never.
+    many_ranks: where torch.distributed is in use, all its ranks save and load one checkpoint
+    together, and all must make the same calls; False for a manager of one rank's own.
+    rank_timeout_seconds: how long one rank may be behind the others before a save or load fails.
 
     Raises ConfigError for values that cannot work.
     """
@@ -67,6 +70,8 @@ class CheckpointConfig:
     close_timeout_seconds: float = 3600.0
     link_unchanged: bool = True
     split_frozen_bytes: int | None = 64 << 20
+    many_ranks: bool = True
+    rank_timeout_seconds: float = 600.0
 
     def __post_init__(self) -> None:
         limit = self.save_total_limit
@@ -103,11 +108,11 @@ class CheckpointConfig:
                 'when_busy is "drop" with room for one pending save, which is always begun',
                 fix="set max_pending to 2: one being written and one that can be dropped",
             )
-        if not self.close_timeout_seconds > 0:
-            raise ConfigError(
-                f"close_timeout_seconds is {self.close_timeout_seconds!r}",
-                fix="use a number of seconds",
-            )
+        for option in ("close_timeout_seconds", "rank_timeout_seconds"):
+            if not getattr(self, option) > 0:
+                raise ConfigError(
+                    f"{option} is {getattr(self, option)!r}", fix="use a number of seconds"
+                )
 
     def _check_faults(self) -> None:
         for option, choices in (

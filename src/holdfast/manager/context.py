@@ -10,6 +10,7 @@ from holdfast.clock import Clock
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.decisions import Decisions
 from holdfast.manager.history import MetricsHistory
+from holdfast.manager.ranks import Ranks
 from holdfast.manager.timeline import Timeline
 from holdfast.manager.writer import Writer
 from holdfast.policy import Metric, Retention
@@ -30,6 +31,7 @@ class Context:
     timeline: Timeline
     decisions: Decisions
     writer: Writer
+    ranks: Ranks
     restored: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -21,6 +21,7 @@ from holdfast.policy import (
     remember_failure,
     remember_save,
 )
+from holdfast.values import SaveReason
 
 _ASKED_FOR = AnyOf((OnRequest(), AtExit()))
 
@@ -74,6 +75,11 @@ class Decisions:
         self.last = trigger.decide(moment, self._state)
         if not self.last.save and not only_if_asked:
             self._state = self.last.state
+        return self.last
+
+    def follow(self, moment: Moment, save: bool, reason: SaveReason) -> Decision:
+        """Take over what another rank decided."""
+        self.last = Decision(save, reason, remember_failure(moment, self._state))
         return self.last
 
     def after_save(self, moment: Moment) -> dict[str, Json]:

@@ -7,12 +7,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.jsontext import Json, dump
-from holdfast.manifest import HISTORY_FILE, iso_time
+from holdfast.engine.history_file import metrics_line, resume_line
+from holdfast.manifest import HISTORY_FILE
 from holdfast.policy import Metric
 from holdfast.storage.protocol import RunStorage
-
-_TEXT_OF = {True: "Infinity", False: "-Infinity"}
 
 
 class MetricsHistory:
@@ -56,14 +54,15 @@ class MetricsHistory:
         if self._last is not None and _same(self._last, record):
             return
         self._last = record
-        line: dict[str, Json] = {"time": iso_time(now)}
-        if recorded_for is not None:
-            line["recorded_for"] = recorded_for
-        self._append({**line, **record, "metrics": _json_metrics(metrics)})
+        self._pending.append(
+            metrics_line(epoch, global_step, metrics, now=now, recorded_for=recorded_for)
+        )
 
-    def note_resume(self, name: str, global_step: int, *, now: float) -> None:
-        """Add a line that says the run went on from this checkpoint."""
-        self._append({"time": iso_time(now), "resumed_from": name, "global_step": global_step})
+    def note_resume(
+        self, name: str, global_step: int, passed_over: tuple[str, ...], *, now: float
+    ) -> None:
+        """Add a line that says the run went on from this checkpoint, and what was passed over."""
+        self._pending.append(resume_line(name, global_step, passed_over, now=now))
 
     def replace(self, records: list[dict[str, Any]]) -> None:
         """Take over the history of a restored checkpoint."""
@@ -80,8 +79,9 @@ class MetricsHistory:
                 found = float(value)
         return found
 
-    def _append(self, record: Mapping[str, Json]) -> None:
-        self._pending.append(dump(record))
+    def forget_lines(self) -> None:
+        """Write nothing of what waits: another rank does."""
+        self._pending.clear()
 
     def flush(self) -> None:
         """Append what waits to the history file, durably. Raises SaveError; the rest waits."""
@@ -94,16 +94,3 @@ class MetricsHistory:
 def _same(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
     """Equal, NaN counting as equal to itself (repr is exact for floats)."""
     return repr(first) == repr(second)
-
-
-def _json_metrics(metrics: Mapping[str, object]) -> dict[str, Json]:
-    """What a line of JSON can hold of the metrics; anything else as its repr."""
-    result: dict[str, Json] = {}
-    for name, value in metrics.items():
-        if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
-            result[name] = "NaN" if value != value else _TEXT_OF[value > 0]
-        elif value is None or isinstance(value, (bool, int, float, str)):
-            result[name] = value
-        else:
-            result[name] = repr(value)
-    return result

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from holdfast.errors import HoldfastError
 from holdfast.manager.context import Context
@@ -22,6 +23,9 @@ _LOG = logging.getLogger("holdfast")
 _LOOK_SECONDS = 1.0
 _TEXT_MAX_CHARS = 200
 
+Wishes: TypeAlias = "tuple[str | None, str | None]"
+"""Who asked for a save, and why training is about to end; None for what is not so."""
+
 
 class Interruptions:
     """Knows where training stands and what was asked for from outside; saves at safe points."""
@@ -35,6 +39,7 @@ class Interruptions:
         self._requested: str | None = None
         self._looked_at: float | None = None
         self._stop_served = False
+        self._agreed_stop: str | None = None
         self._at_rest = 0
         self._rng: ComponentState | None = None
         if context.config.save_on_exception or context.decisions.saves_at_exit:
@@ -50,7 +55,15 @@ class Interruptions:
 
     @property
     def stopping(self) -> str | None:
-        """The signal that asked to stop, None if none did."""
+        """The signal that asked to stop, None if none did.
+
+        Of many ranks, once all of them know: a rank that left its loop alone would leave the others
+        waiting.
+        """
+        return self._agreed_stop if self._context.ranks.many else self._stopping_here
+
+    @property
+    def _stopping_here(self) -> str | None:
         return None if self._signals is None else self._signals.stopping
 
     def handle(
@@ -77,16 +90,30 @@ class Interruptions:
         if self._watch is not None:
             self._watch.mark()
 
-    def wishes(self) -> tuple[str | None, str | None]:
+    def agreed_wishes(self) -> Wishes:
+        """`wishes` of all ranks: what one was asked for, all are. Called by all of them."""
+        mine, ranks = self.wishes(), self._context.ranks
+        if not ranks.many:
+            return mine
+        requested, exiting = ranks.agree("wishes", mine, first_wishes)
+        self.agreed((requested, exiting))
+        return requested, exiting
+
+    def agreed(self, wishes: Wishes) -> None:
+        """All ranks know by now of a signal to stop."""
+        self._agreed_stop = self._agreed_stop or wishes[1]
+
+    def wishes(self) -> Wishes:
         """Who asked for a save, and why training is about to end; None for what is not so."""
         if self._signals is not None and self._signals.requested is not None:
             self._requested, self._signals.requested = self._signals.requested, None
         now = self._context.clock.monotonic()
         if self._looked_at is None or now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
-            if self._context.run.take(REQUEST_FILE):
+            leads = not self._context.ranks.many or self._context.ranks.leads
+            if leads and self._context.run.take(REQUEST_FILE):
                 self._requested = f"the file {REQUEST_FILE}"
-        return self._requested, None if self._stop_served else self.stopping
+        return self._requested, None if self._stop_served else self._stopping_here
 
     def served(self, path: Path | None, exiting: str | None) -> None:
         """A save was carried out, or failed, which was told: it is not tried again at each step.
@@ -104,7 +131,7 @@ class Interruptions:
         """Save now if that was asked for from outside; the caller is at a safe point."""
         if self._position is None or self._saving is None or self._saving.busy:
             return None
-        requested, exiting = self.wishes()
+        requested, exiting = self.agreed_wishes()
         if requested is None and exiting is None:
             return None
         path = self._save_as_it_is(requested, exiting, quiet=quiet)
@@ -134,7 +161,11 @@ class Interruptions:
         """
         if self._position is None or self._saving is None or self._saving.busy:
             return
-        requested, stopping = self.wishes()
+        if self._context.ranks.many and error is not None:
+            # The other ranks may be anywhere: there is no state that all of them are in.
+            _LOG.error("nothing was saved while %r ended training: ranks save together", error)
+            return
+        requested, stopping = self.agreed_wishes()
         at_exit = self._context.decisions.saves_at_exit or stopping is not None
         if error is None:
             if at_exit or requested is not None:
@@ -196,10 +227,18 @@ class Interruptions:
         )
 
     def _on_signal(self) -> None:
-        if self._at_rest:
+        # Other ranks cannot be called from a handler: they are asked at the next safe point.
+        if self._at_rest and not self._context.ranks.many:
             self.check(quiet=True)
 
     def _watch_optimizers(self) -> None:
         self._watch = OptimizerWatch(
             optimizer for _, optimizer in self._context.objects.optimizers()
         )
+
+
+def first_wishes(all_ranks: Sequence[Wishes]) -> Wishes:
+    """The first wish of each kind that any rank has."""
+    requested = (wishes[0] for wishes in all_ranks if wishes[0] is not None)
+    exiting = (wishes[1] for wishes in all_ranks if wishes[1] is not None)
+    return next(requested, None), next(exiting, None)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,8 @@ from torch.optim import Optimizer
 from typing_extensions import Self
 
 from holdfast.clock import Clock
+from holdfast.coordination import Coordination
+from holdfast.engine.amend import set_pin
 from holdfast.engine.catalog import Entry, read_catalog
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
@@ -36,6 +38,8 @@ from holdfast.state import CastPolicy
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
+T = TypeVar("T")
+
 
 class CheckpointManager:
     """Saves, rotates, finds and restores the checkpoints of one training run.
@@ -44,7 +48,8 @@ class CheckpointManager:
     generators: NumPy or torch generators, by name, whose state belongs to the random state.
     triggers: when `maybe_save` saves. retention: what rotation keeps; by default what `config`
     says. clock: the time, for tests. on_commit, on_failure: called with the checkpoint's folder and
-    its record, or the error, after each save, on the thread that wrote it.
+    its record, or the error, after each save, on the thread that wrote it. coordination: the other
+    ranks of the job; by default those of torch.distributed's process group, if there is one.
 
     One process at a time writes a run folder, from its first save until `close`; any number may
     read it. As a context manager it closes itself, and with `save_on_exception` or `AtExit` among
@@ -65,6 +70,7 @@ class CheckpointManager:
         clock: Clock | None = None,
         on_commit: OnCommit | None = None,
         on_failure: OnFailure | None = None,
+        coordination: Coordination | None = None,
     ) -> None:
         self.config = config
         self.objects = LiveObjects(
@@ -72,7 +78,14 @@ class CheckpointManager:
         )
         run = LocalRun(config.checkpoint_dir)
         self._parts = assemble(
-            run, config, self.objects, triggers, retention, clock, Callbacks(on_commit, on_failure)
+            run,
+            config,
+            self.objects,
+            triggers,
+            retention,
+            clock,
+            Callbacks(on_commit, on_failure),
+            coordination,
         )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
@@ -146,6 +159,17 @@ class CheckpointManager:
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
 
+    def agree(self, value: T) -> T:
+        """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
+
+        For whatever ends or changes the loop: `if manager.agree(stopper.should_stop): break`. All
+        ranks must call it. value: anything JSON can hold. Raises SaveError if a rank has ended.
+        """
+        if not self._context.ranks.many:
+            return value
+        found: T = self._context.ranks.agree("agree", value, lambda all_ranks: all_ranks[0])
+        return found
+
     @property
     def last_decision(self) -> Decision | None:
         """The last decision whether to save, with its reason; None before the first."""
@@ -192,9 +216,11 @@ class CheckpointManager:
     def prune(self) -> None:
         """Carry out the retention rule and refresh the pointers. Saving does this by itself.
 
-        Raises LockedError if another process writes the run.
+        Of many ranks, rank 0 does it. Raises LockedError if another process writes the run.
         """
         self.wait()
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return
         self._context.writer.ensure()
         for text in self._parts.rotation.prune():
             warnings.warn(text, HoldfastWarning, stacklevel=2)
@@ -207,11 +233,11 @@ class CheckpointManager:
         """Exempt a committed checkpoint from retention. Works while another process writes."""
         if not reason.strip():
             raise ConfigError("A pin needs a reason", fix="say why it must stay")
-        return late.set_pin(self._context.run, self._find(checkpoint), reason)
+        return set_pin(self._context.run, self._find(checkpoint), reason)
 
     def unpin(self, checkpoint: Reference) -> CheckpointInfo:
         """Take the pin away; the next rotation decides."""
-        return late.set_pin(self._context.run, self._find(checkpoint), None)
+        return set_pin(self._context.run, self._find(checkpoint), None)
 
     def record(
         self, checkpoint: Reference, metrics: Mapping[str, Any], *, overwrite: bool = False
@@ -219,9 +245,11 @@ class CheckpointManager:
         """Attach metrics measured later to a committed checkpoint, atomically.
 
         checkpoint: a global step, or a name or path. They rank and retain like those given to
-        `save` and stand in the history. Works while another process writes. Raises ConfigError if
-        the checkpoint has another value and `overwrite` is not set.
+        `save` and stand in the history. Works while another process writes; of many ranks, rank 0
+        does it. Raises ConfigError if the checkpoint has another value and `overwrite` is not set.
         """
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return self._find(checkpoint).info
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
@@ -268,10 +296,10 @@ class CheckpointManager:
         of the result lists the rest (shapes and dtypes must agree all the same).
 
         For a part: components: names such as "model", "optimizer", "rng" or those of registered
-        objects; only these are read, whatever the two flags say. only: the FQNs to load into the
-        model: names of tensors or of submodules, patterns such as "encoder.*.weight", or a
-        function; alone it stands for components=["model"]. Neither changes the metrics history or
-        which checkpoint the session is taken to go on from.
+        objects; only these are read, whatever the two flags say. only: the FQNs to load into
+        modules and averages (whose counters then stay): names of tensors or of submodules, patterns
+        such as "encoder.*.weight", or a function; alone it stands for components=["model"]. Neither
+        changes the metrics history or which checkpoint the session is taken to go on from.
         map_location: the device for tensors that no live tensor stands ready for: those in the
         state of other objects, in extra_state and in the state dicts of the result; the CPU by
         default. Live tensors are filled where they are. cast: "floating" converts between floating

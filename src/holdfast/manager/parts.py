@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.clock import Clock, SystemClock
+from holdfast.coordination import Coordination
+from holdfast.errors import ConfigError
 from holdfast.manager.background import Callbacks
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.context import Context
 from holdfast.manager.decisions import Decisions
 from holdfast.manager.history import MetricsHistory
 from holdfast.manager.interruptions import Interruptions
+from holdfast.manager.ranks import Ranks
 from holdfast.manager.restoring import Restoring
 from holdfast.manager.rotation import Rotation
 from holdfast.manager.saving import Saving
@@ -42,10 +45,19 @@ def assemble(
     retention: Retention | None,
     clock: Clock | None,
     callbacks: Callbacks = Callbacks(),  # noqa: B008 - immutable
+    coordination: Coordination | None = None,
 ) -> Parts:
     """Build the parts of one manager; nothing is touched yet."""
     deciding = config.tracked[0]
     only_best = WhenImproves(deciding.name, deciding.mode) if config.save_best_only else None
+    ranks = Ranks(
+        config.checkpoint_dir, config.rank_timeout_seconds, coordination, many=config.many_ranks
+    )
+    if ranks.many and config.when_busy == "drop":
+        raise ConfigError(
+            'when_busy is "drop", which ranks cannot agree on once saves are under way',
+            fix='use "wait" or "skip"',
+        )
     context = Context(
         config=config,
         run=run,
@@ -56,6 +68,7 @@ def assemble(
         timeline=Timeline(),
         decisions=Decisions(triggers, only_best),
         writer=Writer(run),
+        ranks=ranks,
     )
     interruptions = Interruptions(context)
     rotation = Rotation(context)

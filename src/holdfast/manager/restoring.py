@@ -30,7 +30,13 @@ class Restoring:
     def load(self, path: Path, wanted: Wanted) -> LoadedCheckpoint:
         """Restore one checkpoint, or a part of it; see `CheckpointManager.load`."""
         with self._progress("loading") as progress:
-            loaded = load_into(path, self._context.objects, wanted, progress=progress)
+            loaded = load_into(
+                path,
+                self._context.objects,
+                wanted,
+                progress=progress,
+                together=self._context.ranks.together(),
+            )
         if not wanted.partial:
             self._adopt(loaded.info, loaded.values, loaded.run_state)
         return LoadedCheckpoint(loaded.values, loaded.components, loaded.read, path, loaded.lines)
@@ -48,11 +54,14 @@ class Restoring:
                 set_aside=self._set_aside,
                 progress=progress,
                 clock=context.clock,
+                together=context.ranks.together(),
             )
         if report.info is not None:
             self._adopt(report.info, report.values, report.run_state)
             now = context.clock.time()
-            context.history.note_resume(report.info.name, report.global_step, now=now)
+            context.history.note_resume(
+                report.info.name, report.global_step, report.passed_over, now=now
+            )
         return report
 
     def _set_aside(self, name: str, damage: list[str]) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from holdfast.engine.catalog import Catalog, read_catalog
-from holdfast.engine.prune import carry_out, refresh_pointers, without_copies
+from holdfast.engine.prune import Pruned, carry_out, plan_unread, refresh_pointers
 from holdfast.engine.save import SaveRequest
 from holdfast.manager.context import Context
-from holdfast.policy import KeepAnyOf, KeepAtMostBytes, PrunePlan, best, plan_prune
+from holdfast.policy import KeepAnyOf, KeepAtMostBytes, PrunePlan, best
 from holdfast.values import CheckpointInfo
 
 _TO_COME = "0" * 32
@@ -65,10 +65,11 @@ class Rotation:
         """
         catalog = read_catalog(self._context.run)
         plan = self._plan(catalog)
-        pruned = carry_out(self._context.run, plan, catalog)
+        pruned = self._carry_out(plan, catalog)
         texts = list(plan.warnings) if self._matters(plan) else []
         for name, problem in pruned.failed.items():
             texts.append(f"{name} could not be deleted and stays: {problem}")
+        texts += [pruned.unlogged] if pruned.unlogged else []
         left = [info for info in catalog.infos if info.name not in pruned.removed]
         refresh_pointers(self._context.run, left, self._context.config.tracked)
         return [text for text in texts if self._is_new(text)]
@@ -102,7 +103,7 @@ class Rotation:
                 protected[winner.id] = f"the best by {metric} until the next is saved"
         plan = self._plan(catalog, extra=to_come, protected=protected)
         delete = {identity: why for identity, why in plan.delete.items() if identity != _TO_COME}
-        return bool(carry_out(self._context.run, replace(plan, delete=delete), catalog).removed)
+        return bool(self._carry_out(replace(plan, delete=delete), catalog).removed)
 
     def _plan(
         self,
@@ -113,21 +114,20 @@ class Rotation:
     ) -> PrunePlan:
         """The plan, with everything that is being read protected."""
         context = self._context
-        names = {entry.manifest.id: entry.name for entry in catalog.entries}
-        infos, copied = without_copies(catalog.infos)
-        held = {**context.restored, **copied, **(protected or {})}
-        while True:
-            plan = plan_prune(
-                infos if extra is None else [*infos, extra],
-                context.retention,
-                now=context.clock.time(),
-                protected=held,
-                tracked=context.config.tracked,
-            )
-            busy = [i for i in plan.delete if i in names and context.run.in_use(names[i])]
-            if not busy:
-                return plan
-            held |= dict.fromkeys(busy, "it is being read")
+        return plan_unread(
+            context.run,
+            catalog,
+            context.retention,
+            now=context.clock.time(),
+            tracked=context.config.tracked,
+            protected={**context.restored, **(protected or {})},
+            extra=extra,
+        )
+
+    def _carry_out(self, plan: PrunePlan, catalog: Catalog) -> Pruned:
+        context = self._context
+        rule, now = repr(context.retention), context.clock.time()
+        return carry_out(context.run, plan, catalog, rule=rule, now=now)
 
     def _matters(self, plan: PrunePlan) -> bool:
         """Whether remarks on the rule are worth a warning yet.

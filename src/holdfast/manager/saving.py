@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import warnings
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.progress import Progress
 from holdfast.engine.provenance import gather_provenance
+from holdfast.engine.rank_part import Agreed
 from holdfast.engine.reuse import EarlierFiles
 from holdfast.engine.save import SaveReceipt, SaveRequest
 from holdfast.errors import HoldfastWarning, SaveError
@@ -23,6 +25,7 @@ from holdfast.manager.background import Callbacks, Saves
 from holdfast.manager.context import Context
 from holdfast.manager.decisions import to_store
 from holdfast.manager.failures import Failures
+from holdfast.manager.ranked_request import Facts, settle
 from holdfast.manager.rotation import Rotation
 from holdfast.policy import Moment, best
 from holdfast.session import capture_session, json_config, plain_config
@@ -110,10 +113,9 @@ class Saving:
             self.surface()
         self.busy = True
         try:
-            context.writer.ensure()
-            if not at_once and not self.saves.admit(position.step):
+            request = self._prepare(position, reason, moment, rng, at_once=at_once)
+            if request is None:
                 return None
-            request = self._request(position, reason, moment, rng)
             if context.config.async_save and not at_once:
                 self._moments[request.id] = moment
                 name = self.saves.later(request, context.objects, began)
@@ -208,6 +210,9 @@ class Saving:
         """What follows a commit, on the thread that committed; returns what to warn of."""
         self._moments.pop(receipt.manifest.id, None)
         self.failures.note_success(receipt.manifest.global_step)
+        if not self._context.ranks.leads:
+            self._context.history.forget_lines()
+            return []
         return [*self._rotate(), *self._flush()]
 
     def _rotate(self) -> list[str]:
@@ -232,18 +237,63 @@ class Saving:
         infos = [*read_catalog(self._context.run).infos, *self.saves.pending_infos]
         return sorted(infos, key=lambda info: info.order)
 
-    def _request(
+    def _prepare(
         self,
         position: Position,
         reason: SaveReason,
         moment: Moment,
         rng: ComponentState | None,
-    ) -> SaveRequest:
-        context, config = self._context, self._context.config
+        *,
+        at_once: bool,
+    ) -> SaveRequest | None:
+        """Everything one save is to hold, agreed with all ranks; None if it is to be skipped."""
+        context = self._context
+
+        def facts() -> Facts | str:
+            context.writer.ensure()
+            if not at_once and not self.saves.admit(position.step):
+                return "an earlier save was still being written"
+            return self._facts(position, reason, moment, later=not at_once)
+
+        def capture() -> list[ComponentState]:
+            return self._capture(position, moment, rng)
+
+        if not context.ranks.many:
+            made = facts()
+            return None if isinstance(made, str) else self._request(position, made, capture(), None)
+        stand = (position.epoch, position.step)
+        settled = settle(context.ranks, stand, capture, facts)
+        if settled.facts is None or settled.agreed is None:
+            return None
+        components = settled.agreed.part.components
+        return self._request(position, settled.facts, components, settled.agreed)
+
+    def _facts(
+        self, position: Position, reason: SaveReason, moment: Moment, *, later: bool
+    ) -> Facts:
+        """What there is one of, however many ranks there are."""
         infos = self._infos()
-        parents = context.timeline.parents()
+        parents = self._context.timeline.parents()
         self.saves.consider([i.name for i in infos[-1:]] + [parent.name for parent in parents])
         branch, sequence = self._place(infos)
+        attempt = 1
+        if later and self._context.config.async_save and self._context.ranks.many:
+            _, attempt = self.saves.free_name(position.epoch, position.step)
+        return Facts(
+            id=secrets.token_hex(16),
+            attempt=attempt,
+            branch=branch,
+            sequence=sequence,
+            time=moment.now,
+            reason=reason,
+            metrics=position.numbers,
+            parents=parents,
+        )
+
+    def _capture(
+        self, position: Position, moment: Moment, rng: ComponentState | None
+    ) -> list[ComponentState]:
+        context, config = self._context, self._context.config
         model_config = plain_config(position.model_config)
         run_state = {
             "epoch": position.epoch,
@@ -255,26 +305,40 @@ class Saving:
             "extra_state": position.extra_state,
             "triggers": to_store(context.decisions.after_save(moment)),
         }
+        return capture_session(
+            context.objects,
+            run_state,
+            with_optimizer=config.save_optimizer,
+            with_rng=config.save_rng_state,
+            rng=rng,
+        )
+
+    def _request(
+        self,
+        position: Position,
+        facts: Facts,
+        components: Sequence[ComponentState],
+        agreed: Agreed | None,
+    ) -> SaveRequest:
+        config = self._context.config
         return SaveRequest(
             epoch=position.epoch,
             global_step=position.step,
-            branch=branch,
-            sequence=sequence,
-            time=moment.now,
-            reason=reason,
-            components=capture_session(
-                context.objects,
-                run_state,
-                with_optimizer=config.save_optimizer,
-                with_rng=config.save_rng_state,
-                rng=rng,
-            ),
-            metrics=position.numbers,
+            branch=facts.branch,
+            sequence=facts.sequence,
+            time=facts.time,
+            reason=facts.reason,
+            components=components,
+            metrics=facts.metrics,
             directions=config.directions,
-            config=json_config(model_config),
-            parents=parents,
+            config=json_config(plain_config(position.model_config)),
+            parents=facts.parents,
             provenance=gather_provenance() if config.provenance else {},
+            id=facts.id,
+            attempt=facts.attempt,
             split_bytes=config.split_frozen_bytes if config.link_unchanged else None,
+            retention=repr(self._context.retention),
+            ranks=agreed,
         )
 
     def _place(self, infos: Sequence[CheckpointInfo]) -> tuple[int, int]:
@@ -286,7 +350,7 @@ class Saving:
                 f"{infos[-1].global_step}, and this session did not resume from them; its own "
                 "count as newer. Call resume() first to go on, or use another checkpoint_dir",
                 HoldfastWarning,
-                stacklevel=7,
+                stacklevel=9,
             )
         return context.timeline.place(infos)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from holdfast.errors import ConfigError
 from holdfast.manager.context import Context
-from holdfast.manager.interruptions import Interruptions
+from holdfast.manager.interruptions import Interruptions, Wishes, first_wishes
 from holdfast.manager.metrics import numeric_metrics, plain_metrics, split_by_step, whole_number
 from holdfast.manager.saving import Position, Saving
+from holdfast.policy import Decision, Moment
 from holdfast.values import SaveReason
 
 
@@ -32,9 +33,13 @@ class Stepping:
     ) -> Path | None:
         """See `CheckpointManager.save`."""
         context = self._context
+        if context.ranks.many:
+            mine = dict(numeric_metrics(metrics or {}))
+            shared = context.ranks.agree("metrics", mine, lambda all_ranks: all_ranks[0])
+            metrics = metrics if context.ranks.leads else shared
         position = self._stand(epoch, step, metrics, model_config, extra_state)
         self._note(position)
-        if context.config.save_best_only and not self._saving.beats_the_best(position):
+        if context.config.save_best_only and not self._is_best(position):
             self._saving.note_without_saving()
             return None
         moment = context.decisions.moment(position.step, position.epoch, context.clock.time())
@@ -60,15 +65,7 @@ class Stepping:
         position = self._stand(
             epoch, step, metrics, model_config, extra_state, end_of_epoch=end_of_epoch
         )
-        requested, exiting = self._interruptions.wishes()
-        moment = context.decisions.moment(
-            position.step,
-            position.epochs,
-            context.clock.time(),
-            requested=requested,
-            exiting=exiting,
-        )
-        decision = context.decisions.ask(moment)
+        decision, moment, position = self._decide(position)
         if position.metrics:
             tracked = any(name in context.config.directions for name in position.metrics)
             self._note(position, carry=decision.save or tracked)
@@ -80,8 +77,49 @@ class Stepping:
             path = self._saving.save(known, decision.reason, moment)
         else:
             self._saving.note_without_saving()
-        self._interruptions.served(path, exiting)
+        self._interruptions.served(path, moment.exiting)
         return path
+
+    def _is_best(self, position: Position) -> bool:
+        """Whether the deciding metric is the best yet, as rank 0 finds."""
+        ranks = self._context.ranks
+        if not ranks.many:
+            return self._saving.beats_the_best(position)
+        found = ranks.agree("best", None, lambda _: self._saving.beats_the_best(position))
+        return bool(found)
+
+    def _decide(self, position: Position) -> tuple[Decision, Moment, Position]:
+        """Whether to save now, and of which metrics.
+
+        Of many ranks, rank 0 asks its triggers, with its metrics, for the wishes of all.
+        """
+        context, decisions = self._context, self._context.decisions
+        now = context.clock.time()
+
+        def moment(wishes: Wishes) -> Moment:
+            requested, exiting = wishes
+            return decisions.moment(
+                position.step, position.epochs, now, requested=requested, exiting=exiting
+            )
+
+        def decide(all_ranks: Sequence[Wishes]) -> list[object]:
+            wishes = first_wishes(all_ranks)
+            found = decisions.ask(moment(wishes))
+            reason = [found.reason.kind, found.reason.text]
+            return [wishes, found.save, reason, dict(position.numbers)]
+
+        mine = self._interruptions.wishes()
+        if not context.ranks.many:
+            now_asked = moment(mine)
+            return decisions.ask(now_asked), now_asked, position
+        wishes, save, reason, numbers = context.ranks.agree("decide", mine, decide)
+        self._interruptions.agreed(wishes)
+        if context.ranks.leads and decisions.last is not None:
+            return decisions.last, moment(wishes), position
+        decisions.measure(numbers, position.step)
+        position = replace(position, numbers=numbers, metrics=numbers)
+        agreed = moment(wishes)
+        return decisions.follow(agreed, save, SaveReason(*reason)), agreed, position
 
     def _stand(
         self,

@@ -2,6 +2,7 @@
 
 from holdfast.manifest.names import (
     CONFIG_FILE,
+    EVENTS_FILE,
     HISTORY_FILE,
     MANIFEST_FILE,
     OBJECTS_FILE,
@@ -23,6 +24,7 @@ from holdfast.manifest.times import iso_time, parse_time
 
 __all__ = [
     "CONFIG_FILE",
+    "EVENTS_FILE",
     "HISTORY_FILE",
     "MANIFEST_FILE",
     "MANIFEST_MAX_BYTES",

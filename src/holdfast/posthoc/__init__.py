@@ -8,6 +8,7 @@ from holdfast.posthoc.recipe import Recipe, read_recipes, stream_recipes
 from holdfast.posthoc.reconstruct import plan_ema, plan_window
 from holdfast.posthoc.snapshots import Snapshot, find_snapshots, lineage, open_run
 from holdfast.posthoc.sweep import Sweep, SweepPoint, sweep_ema
+from holdfast.posthoc.writing import write_recipe
 
 __all__ = [
     "Recipe",
@@ -22,4 +23,5 @@ __all__ = [
     "read_recipes",
     "stream_recipes",
     "sweep_ema",
+    "write_recipe",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,13 +81,14 @@ def read_recipes(recipes: Sequence[Recipe]) -> list[dict[str, Tensor]]:
 
 
 def stream_recipes(
-    recipes: Sequence[Recipe],
-) -> Iterator[tuple[str, list[Tensor], dict[str, str]]]:
+    recipes: Sequence[Recipe], names: Sequence[str] | None = None
+) -> Generator[tuple[str, list[Tensor], dict[str, str]], None, None]:
     """Yield each tensor of several recipes: (name, one tensor per recipe, its aliases).
 
-    Sums in float64 in the order of the parts, rounded once to the stored dtype. Memory: one stored
-    tensor, and a float64 sum and a result per recipe. What is not averaged (buffers, frozen
-    parameters) comes from the last part. Every byte is proven as it is read.
+    names: in this order, None for all as they are stored. Sums in float64 in the order of the
+    parts, rounded once to the stored dtype. Memory: one stored tensor, and a float64 sum and a
+    result per recipe. What is not averaged (buffers, frozen parameters) comes from the last part.
+    Every byte is proven as it is read.
     Raises MismatchError if the stored averages are of different models, DamagedError if bytes are
     not what was committed.
     """
@@ -110,7 +111,7 @@ def stream_recipes(
         last = max(wanted, key=lambda key: wanted[key].clock.steps)
         _require_alike(stored)
         averaged = set(read_record(stored[last])["averaged"])
-        for name in stored[last].tensors:
+        for name in names or stored[last].tensors:
             ties = {alias: name for alias, own in stored[last].aliases.items() if own == name}
             sources = list(wanted) if name in averaged else [last]
             yield name, _sums(name, sources, folders, stored, weights, last), ties

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,13 @@ from holdfast.engine.save import SaveRequest
 from holdfast.errors import ConfigError
 from holdfast.jsontext import Json
 from holdfast.manifest import MANIFEST_FILE, is_checkpoint_name
-from holdfast.selection.members import RUN, FolderMember, Member, vocabularies_of
+from holdfast.selection.members import MODEL, FolderMember, Member, vocabularies_of
 from holdfast.selection.record import RECIPE_KEY, Recipe
 from holdfast.selection.request import Checkpoint, OnDamage, Prepared, Weight, attempt, requested
 from holdfast.selection.state import fitted, state_of
 from holdfast.selection.stream import AverageStream
 from holdfast.session import json_config
+from holdfast.session.derived import derived_record
 from holdfast.state import ComponentState, canonical_names, torch_codec
 from holdfast.storage import LocalRun
 from holdfast.tensorfile import byte_view
@@ -75,6 +77,7 @@ def average(
     dtype: torch.dtype | None = None,
     on_damage: OnDamage = "raise",
     check_config: bool = True,
+    component: str = MODEL,
     recalibrate: Recalibration | None = None,
     metrics: Mapping[str, float] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -87,8 +90,9 @@ def average(
     mean the decimals they print as. only: shell patterns of the FQNs to average; all others are
     those of the newest member. rules: pattern to "newest" or "equal", for tensors whose kind
     decides wrongly. dtype: of averaged tensors, by default as they are. on_damage: "exclude" leaves
-    out damaged members and says so. recalibrate: measure normalisation statistics anew. metrics: of
-    the average, if they are known already.
+    out damaged members and says so. component: average this of each member in place of the model;
+    of one checkpoint and "ema" the result is that EMA as a model of its own. recalibrate: measure
+    normalisation statistics anew. metrics: of the average, if they are known already.
 
     Floats are averaged, counters taken from the newest, flags and index tables must agree, and
     quantised values are refused. Ties stay ties. No optimizer state is carried along: training on
@@ -100,7 +104,9 @@ def average(
     MismatchError listing all differences if they are not of one model, SaveError. Nothing is
     visible then.
     """
-    request = requested(checkpoints, weights, only, rules, dtype, on_damage, check_config)
+    request = requested(
+        checkpoints, weights, only, rules, dtype, on_damage, check_config, component
+    )
 
     def make(prepared: Prepared) -> Averaged:
         began = clock.monotonic()
@@ -126,13 +132,16 @@ def average_state(
     dtype: torch.dtype | None = None,
     on_damage: OnDamage = "raise",
     check_config: bool = True,
+    component: str = MODEL,
 ) -> dict[str, Any]:
     """The same average as a state dict on the CPU; see `average`.
 
     model: gives the names (wrappers included) and is not changed; None for plain FQNs.
     Raises as `average` does, and MismatchError if the result does not fit the model.
     """
-    request = requested(checkpoints, weights, only, rules, dtype, on_damage, check_config)
+    request = requested(
+        checkpoints, weights, only, rules, dtype, on_damage, check_config, component
+    )
     state, _ = attempt(request, state_of)
     return state if model is None else fitted(state, model)
 
@@ -162,8 +171,8 @@ def _write(
             aliases=newest.aliases,
             notes=prepared.plan.notes,
         )
-        request = _save_request(run, prepared.members, metrics)
-        name = f"checkpoint_average{len(prepared.members)}_{_position(newest)}"
+        request = _save_request(run, prepared, metrics)
+        name = f"checkpoint_{_what(prepared)}{len(prepared.members)}_{_position(newest)}"
         receipt = save_computed(
             run, name, request, model, extra={RECIPE_KEY: recipe.to_json()}, progress=progress
         )
@@ -177,20 +186,25 @@ def _write(
     )
 
 
-def _save_request(
-    run: LocalRun, members: Sequence[Member], metrics: Mapping[str, float]
-) -> SaveRequest:
+def _what(prepared: Prepared) -> str:
+    component = prepared.request.component
+    return "average" if component == MODEL else re.sub(r"[^A-Za-z0-9-]", "-", component)[:40]
+
+
+def _save_request(run: LocalRun, prepared: Prepared, metrics: Mapping[str, float]) -> SaveRequest:
+    members, component = prepared.members, prepared.request.component
     newest = members[-1].record
     infos = read_catalog(run).infos
     names = ", ".join(member.record.name for member in members[:3])
     more = f" and {len(members) - 3} more" if len(members) > 3 else ""
+    what = "the average of" if component == MODEL else f"the average of {component} of"
     return SaveRequest(
         epoch=newest.epoch,
         global_step=newest.global_step,
         branch=0,
         sequence=max((info.sequence for info in infos), default=-1) + 1,
         time=clock.time(),
-        reason=SaveReason("average", f"the average of {names}{more}"),
+        reason=SaveReason("average", f"{what} {names}{more}"),
         components=_components(members, metrics),
         metrics=metrics,
         directions={},
@@ -203,19 +217,10 @@ def _save_request(
 def _components(members: Sequence[Member], metrics: Mapping[str, float]) -> list[ComponentState]:
     """The run's record as of the newest member, without a history; vocabularies all agree on."""
     newest = members[-1]
-    record: dict[str, Json] = {
-        "epoch": newest.record.epoch,
-        "global_step": newest.record.global_step,
-        "metrics": torch_codec().encode(dict(metrics), where="metrics"),
-        "best_metric": None,
-        "metrics_history": [],
-        "model_config": newest.config,
-        "extra_state": None,
-    }
     vocabularies = vocabularies_of(members)
     return [
         *(ComponentState(name, "object", tree, {}) for name, tree in vocabularies.items()),
-        ComponentState(RUN, "object", record, {}),
+        derived_record(newest.record.epoch, newest.record.global_step, metrics, newest.config),
     ]
 
 

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 import torch
 
-from holdfast.digest import Hasher
+from holdfast.digest import Hasher, digest_bytes
+from holdfast.ema.stored import RECORD as AVERAGE_RECORD
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.original import read_original
 from holdfast.engine.verify import read_proven, tensor_damage
 from holdfast.errors import CheckpointNotFoundError, FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES, Json, parse
-from holdfast.manifest import CONFIG_FILE
+from holdfast.manifest import CONFIG_FILE, Manifest
 from holdfast.selection.record import MemberRecord
+from holdfast.session.derived import is_vocabulary
 from holdfast.session.original import original_components
 from holdfast.state import ComponentState
 from holdfast.storage import LocalRun
@@ -25,6 +27,7 @@ from holdfast.values import Parent
 
 MODEL, RUN = "model", "run"
 _READ_BYTES = 4 << 20
+_BEYOND = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +84,25 @@ class Member(Protocol):
 
 
 class FolderMember:
-    """A checkpoint folder of ours."""
+    """A checkpoint folder of ours; component: the model in it, or an average kept beside it."""
 
-    def __init__(self, files: CheckpointFiles, path: Path) -> None:
-        entry = files.state.components.get(MODEL)
-        if entry is None or entry.file is None:
+    def __init__(self, files: CheckpointFiles, path: Path, component: str = MODEL) -> None:
+        entry = files.state.components.get(component)
+        if entry is None or entry.file is None or entry.kind != "module":
             raise LoadError(
-                "The checkpoint holds no model",
+                f"The checkpoint holds no {component}",
                 where=files.place,
                 fix="leave it out of the average",
             )
         manifest = files.manifest
         self._files = files
-        self._file = files.tensor_file(entry.file)
+        self._parts = [files.tensor_file(file) for file in entry.files]
+        self._homes = {name: part for part in self._parts for name in part.specs}
         info = manifest.info(files.name)
         self.record = MemberRecord(
             name=files.name,
             id=manifest.id,
-            digest=manifest.files[entry.file].digest,
+            digest=weights_digest(manifest, component),
             path=str(path),
             epoch=info.epoch,
             global_step=info.global_step,
@@ -106,8 +110,8 @@ class FolderMember:
         self.order = info.order
         self.parent: Parent | None = Parent("averaged_from", info.id, files.name, info.global_step)
         self.aliases: Mapping[str, str] = entry.aliases
-        self.tree = entry.tree
-        self.tensors: Mapping[str, TensorFacts] = {n: self._facts(n) for n in self._file.specs}
+        self.tree = _plain_tree(entry.tree)
+        self.tensors: Mapping[str, TensorFacts] = {n: self._facts(n) for n in self._homes}
         self.config = self._config()
         self.vocabularies: Mapping[str, Json] = {
             name: other.tree
@@ -121,30 +125,34 @@ class FolderMember:
         return self._files.place
 
     def position(self, name: str) -> int | None:
-        """Offset in the data section."""
-        return self._file.specs[name].begin
+        """Offset in the data section, further files of a divided model beyond all others."""
+        home = self._homes[name]
+        return home.specs[name].begin + self._parts.index(home) * _BEYOND
 
     def committed(self, name: str) -> bytes | None:
         """The digest in state.json."""
-        return self._file.digests[name]
+        return self._homes[name].digests[name]
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
         """Read from the file."""
-        begin = self._file.data_start + self._file.specs[name].begin + offset
-        self._file.opened.read_into(self._file.file, begin, buffer)
+        home = self._homes[name]
+        begin = home.data_start + home.specs[name].begin + offset
+        home.opened.read_into(home.file, begin, buffer)
 
     def prove(self, name: str, found: bytes) -> None:
         """Compare with state.json."""
-        if found != self._file.digests[name]:
-            raise tensor_damage(self._file, name, found).error(self._file.opened.place)
+        home = self._homes[name]
+        if found != home.digests[name]:
+            raise tensor_damage(home, name, found).error(home.opened.place)
 
     def close(self) -> None:
         """Release the folder."""
         self._files.close()
 
     def _facts(self, name: str) -> TensorFacts:
-        spec, note = self._file.specs[name], self._file.notes.get(name, {})
-        shell = allocate(spec, note, "meta", where=f"{self._file.where}, tensor {name[:200]!r}")
+        home = self._homes[name]
+        spec, note = home.specs[name], home.notes.get(name, {})
+        shell = allocate(spec, note, "meta", where=f"{home.where}, tensor {name[:200]!r}")
         return TensorFacts(shell.dtype, tuple(shell.shape), spec.nbytes, note)
 
     def _config(self) -> Json:
@@ -218,30 +226,43 @@ class OriginalMember:
         self._bytes = None
 
 
-def open_member(path: Path) -> Member:
+def weights_digest(manifest: Manifest, component: str = MODEL) -> str:
+    """What a component's weights are known by: the digest of its tensor file, or of all of them."""
+    record = manifest.components[component]
+    files = [record.file or "", *record.more_files]
+    if len(files) == 1:
+        return manifest.files[files[0]].digest
+    return digest_bytes("\n".join(manifest.files[file].digest for file in files).encode())
+
+
+def open_member(path: Path, component: str = MODEL) -> Member:
     """Open a checkpoint folder or an original `.pt` file.
 
-    Raises CheckpointNotFoundError if there is nothing, LoadError if it cannot be trusted or holds
-    no model.
+    component: an average in the folder to be taken for the model. Raises CheckpointNotFoundError if
+    there is nothing, LoadError if it cannot be trusted or holds no such thing.
     """
     if not path.exists():
         raise CheckpointNotFoundError(
             "There is no such checkpoint", where=str(path), fix="list what there is: holdfast ls"
         )
     if not path.is_dir():
+        if component != MODEL:
+            raise LoadError(f"A .pt file holds no component {component}", where=str(path))
         return OriginalMember(path)
     real = path.resolve()
     files = open_files(LocalRun(real.parent), real.name)
     try:
-        return FolderMember(files, path)
+        return FolderMember(files, path, component)
     except BaseException:
         files.close()
         raise
 
 
-def is_vocabulary(component: str) -> bool:
-    """Whether a component of this name is what the model's input or output indices stand for."""
-    return any(word in component.lower() for word in ("vocab", "tokenizer", "tokeniser"))
+def _plain_tree(tree: Json) -> Json:
+    """A model's tree: that of an average without its counters, which would mean nothing."""
+    if isinstance(tree, Mapping) and AVERAGE_RECORD in tree:
+        return {key: value for key, value in tree.items() if key != AVERAGE_RECORD}
+    return tree
 
 
 def vocabularies_of(members: Sequence[Member]) -> dict[str, Json]:

@@ -14,7 +14,7 @@ from holdfast.engine.checkpoint_files import open_files
 from holdfast.errors import CheckpointNotFoundError, DamagedError, FormatError, LoadError
 from holdfast.manifest import is_checkpoint_name
 from holdfast.selection.averaging import Averaged, average
-from holdfast.selection.members import MODEL, file_digest, open_member
+from holdfast.selection.members import file_digest, open_member, weights_digest
 from holdfast.selection.record import MemberRecord, Recipe, recipe_of
 from holdfast.selection.request import Checkpoint, Prepared, attempt, requested
 from holdfast.selection.stream import AverageStream
@@ -107,6 +107,7 @@ def rebuild(
         rules=dict(recipe.rules),
         dtype=_dtype(recipe, str(path)),
         check_config=False,
+        component=recipe.component,
     )
 
 
@@ -118,6 +119,7 @@ def _run(recipe: Recipe, found: Sequence[Path], make: _Make) -> RecipeCheck:
         dict(recipe.rules),
         _dtype(recipe, "the recipe"),
         check_config=False,
+        component=recipe.component,
     )
     return attempt(request, make)[0]
 
@@ -150,7 +152,7 @@ def _locate(recipe: Recipe, path: Path, search: Sequence[Checkpoint]) -> list[Pa
     """Where every member is now. Raises CheckpointNotFoundError naming those that are gone."""
     own_run = path.resolve().parent.parent
     folders = [own_run, *(Path(folder) for folder in search)]
-    found = [_find(record, folders) for record in recipe.members]
+    found = [_find(record, folders, recipe.component) for record in recipe.members]
     gone = [
         record.name for record, place in zip(recipe.members, found, strict=True) if place is None
     ]
@@ -163,20 +165,20 @@ def _locate(recipe: Recipe, path: Path, search: Sequence[Checkpoint]) -> list[Pa
     return [place for place in found if place is not None]
 
 
-def _find(record: MemberRecord, folders: Sequence[Path]) -> Path | None:
+def _find(record: MemberRecord, folders: Sequence[Path], component: str) -> Path | None:
     """The checkpoint with the record's digest: where it was, by its name, then by looking."""
     likely = [Path(record.path), *(folder / record.name for folder in folders)]
     for place in likely:
-        if _has_digest(place, record):
+        if _has_digest(place, record, component):
             return place
     for folder in folders:
         for name in LocalRun(folder).names() if record.id is not None else ():
-            if is_checkpoint_name(name) and _has_digest(folder / name, record):
+            if is_checkpoint_name(name) and _has_digest(folder / name, record, component):
                 return folder / name
     return None
 
 
-def _has_digest(place: Path, record: MemberRecord) -> bool:
+def _has_digest(place: Path, record: MemberRecord, component: str) -> bool:
     try:
         if record.id is None:
             return place.is_file() and file_digest(place) == record.digest
@@ -184,8 +186,9 @@ def _has_digest(place: Path, record: MemberRecord) -> bool:
             return False
         real = place.resolve()
         with open_files(LocalRun(real.parent), real.name) as files:
-            model = files.manifest.components.get(MODEL)
-            file = None if model is None or model.file is None else model.file
-            return file is not None and files.manifest.files[file].digest == record.digest
+            stored = files.manifest.components.get(component)
+            if stored is None or stored.file is None:
+                return False
+            return weights_digest(files.manifest, component) == record.digest
     except LoadError:
         return False

@@ -38,7 +38,8 @@ class Recipe:
     members: from oldest to newest. weights: whole numbers, one for each. only: patterns of the
     FQNs that were averaged, empty for all; the others are of the newest member. rules: pattern to
     rule, where the kind of a tensor did not decide. dtype: of averaged tensors, None for their own.
-    recalibrated: statistics measured by running the model, which no recipe can repeat.
+    recalibrated: statistics measured by running the model, which no recipe can repeat. component:
+    what was averaged of each member, the model or an average kept beside it.
     """
 
     members: tuple[MemberRecord, ...]
@@ -47,6 +48,7 @@ class Recipe:
     rules: tuple[tuple[str, str], ...] = ()
     dtype: str | None = None
     recalibrated: tuple[str, ...] = ()
+    component: str = "model"
 
     def with_recalibrated(self, names: tuple[str, ...]) -> Recipe:
         """The same recipe with other statistics measured anew."""
@@ -65,6 +67,7 @@ class Recipe:
             "rules": [list(rule) for rule in self.rules],
             "dtype": self.dtype,
             "recalibrated": list(self.recalibrated),
+            **({} if self.component == "model" else {"component": self.component}),
         }
 
 
@@ -101,6 +104,7 @@ def _parsed(fields: Mapping[str, Any]) -> Recipe:
         rules=tuple((_text(pattern), _text(rule)) for pattern, rule in fields["rules"]),
         dtype=None if dtype is None else _text(dtype),
         recalibrated=tuple(_text(name) for name in fields["recalibrated"]),
+        component=_text(fields.get("component", "model")),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 
 from holdfast.errors import ConfigError, DamagedError, LoadError
-from holdfast.selection.members import Member, open_member
+from holdfast.selection.members import MODEL, Member, open_member
 from holdfast.selection.plan import AverageOptions, AveragePlan, plan_average
 from holdfast.selection.record import Recipe
 from holdfast.selection.stream import MemberFailed
@@ -42,6 +42,7 @@ class Request:
     dtype: torch.dtype | None = None
     on_damage: OnDamage = "raise"
     check_config: bool = True
+    component: str = MODEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Prepared:
             only=self.request.only,
             rules=tuple(self.request.rules.items()),
             dtype=None if dtype is None else str(dtype).removeprefix("torch."),
+            component=self.request.component,
         )
 
 
@@ -74,6 +76,7 @@ def requested(
     dtype: torch.dtype | None = None,
     on_damage: OnDamage = "raise",
     check_config: bool = True,
+    component: str = MODEL,
 ) -> Request:
     """Check the arguments of an average. Raises ConfigError."""
     if isinstance(checkpoints, (str, os.PathLike)):
@@ -97,7 +100,16 @@ def requested(
     if on_damage not in ("raise", "exclude"):
         raise ConfigError(f'on_damage is {on_damage!r}; use "raise" or "exclude"')
     patterns = (only,) if isinstance(only, str) else tuple(only)
-    return Request(paths, tuple(whole), patterns, dict(rules or {}), dtype, on_damage, check_config)
+    return Request(
+        checkpoints=paths,
+        weights=tuple(whole),
+        only=patterns,
+        rules=dict(rules or {}),
+        dtype=dtype,
+        on_damage=on_damage,
+        check_config=check_config,
+        component=component,
+    )
 
 
 def attempt(request: Request, make: Callable[[Prepared], _T]) -> tuple[_T, dict[str, str]]:
@@ -127,7 +139,7 @@ def _opened(
     members: dict[Path, Member] = {}
     for path in list(left):
         try:
-            members[path] = open_member(path)
+            members[path] = open_member(path, request.component)
             stack.callback(members[path].close)
         except LoadError as error:
             _exclude(request, path, error, left, excluded)

@@ -6,6 +6,7 @@ from holdfast.session.model_config import json_config, plain_config
 from holdfast.session.objects import LiveObjects
 from holdfast.session.report import Loaded, ResumeReport
 from holdfast.session.resume import resume_newest, resume_training
+from holdfast.session.together import Together
 from holdfast.session.wanted import Only, Wanted, device_of
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Loaded",
     "Only",
     "ResumeReport",
+    "Together",
     "Wanted",
     "capture_session",
     "device_of",

@@ -9,7 +9,8 @@ from types import TracebackType
 from torch import Tensor
 from typing_extensions import Self
 
-from holdfast.engine.open_checkpoint import OpenCheckpoint, open_checkpoint
+from holdfast.engine.open_checkpoint import ALONE, OpenCheckpoint, Reader, open_checkpoint
+from holdfast.session.objects import RNG, RUN
 from holdfast.state import StoredComponent
 from holdfast.storage import LocalRun
 from holdfast.storage.protocol import RunStorage
@@ -19,9 +20,10 @@ from holdfast.values import CheckpointInfo
 class FolderSource:
     """One committed checkpoint, opened once and read until it is closed."""
 
-    def __init__(self, checkpoint: OpenCheckpoint, *, prove: bool = True) -> None:
+    def __init__(self, checkpoint: OpenCheckpoint, *, prove: bool = True, readers: int = 1) -> None:
         self._checkpoint = checkpoint
         self._prove = prove
+        self._readers = readers
 
     @classmethod
     def open(
@@ -31,19 +33,27 @@ class FolderSource:
         progress: Callable[[int, int], None] | None = None,
         *,
         prove: bool = True,
+        reader: Reader = ALONE,
     ) -> FolderSource:
         """Open the checkpoint `name` of a run. Raises CheckpointNotFoundError or LoadError.
 
         prove: False leaves out the pass that proves tensor data before anything live is touched;
-        the bytes are still proven as they arrive.
+        the bytes are still proven as they arrive. reader: which of several ranks this is.
         """
-        return cls(open_checkpoint(run, name, progress=progress), prove=prove)
+        checkpoint = open_checkpoint(run, name, progress=progress, reader=reader)
+        return cls(checkpoint, prove=prove, readers=reader.size)
 
     @classmethod
-    def at(cls, path: Path, progress: Callable[[int, int], None] | None = None) -> FolderSource:
+    def at(
+        cls,
+        path: Path,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        reader: Reader = ALONE,
+    ) -> FolderSource:
         """Open a checkpoint folder wherever it is; links in the path itself are followed."""
         real = path.resolve()
-        return cls.open(LocalRun(real.parent), real.name, progress)
+        return cls.open(LocalRun(real.parent), real.name, progress, reader=reader)
 
     @property
     def place(self) -> str:
@@ -58,6 +68,18 @@ class FolderSource:
     def components(self) -> Collection[str]:
         """Names of the components it holds."""
         return self._checkpoint.manifest.components.keys()
+
+    def elsewhere(self, component: str) -> str | None:
+        """Why what is stored of a component is not this rank's own; None if it is.
+
+        Random states, and what each rank kept for itself, go back to as many ranks as saved them.
+        """
+        saved, here = self._checkpoint.world_size, self._readers
+        if saved == here or component == RUN:
+            return None
+        if component == RNG or self._checkpoint.kept_per_rank(component):
+            return f"saved by {saved} rank{'s'[: saved > 1]}, here are {here}: it stays as it is"
+        return None
 
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors."""

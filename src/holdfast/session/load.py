@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from holdfast.engine.open_checkpoint import ALONE, Reader
 from holdfast.errors import CheckpointNotFoundError, naming
 from holdfast.manifest import iso_time
 from holdfast.session.agreement import counter_lines
@@ -18,6 +19,7 @@ from holdfast.session.original import OriginalSource
 from holdfast.session.report import Loaded
 from holdfast.session.restore import EVERYTHING, Restored, restore_session
 from holdfast.session.source import CheckpointSource
+from holdfast.session.together import Together
 from holdfast.session.wanted import Wanted
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -33,7 +35,10 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @contextlib.contextmanager
 def open_source(
-    path: Path, progress: Callable[[int, int], None] | None = None
+    path: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    reader: Reader = ALONE,
 ) -> Iterator[CheckpointSource]:
     """Open a checkpoint folder, or an original `.pt` file, to restore from.
 
@@ -44,7 +49,7 @@ def open_source(
             "There is no such checkpoint", where=str(path), fix="list what there is: holdfast ls"
         )
     if path.is_dir():
-        with FolderSource.at(path, progress) as source:
+        with FolderSource.at(path, progress, reader=reader) as source:
             yield source
     else:
         yield OriginalSource(path)
@@ -56,18 +61,29 @@ def load_into(
     wanted: Wanted = EVERYTHING,
     *,
     progress: Callable[[int, int], None] | None = None,
+    together: Together | None = None,
 ) -> Loaded:
     """Restore the checkpoint at `path`; see `restore_session` for what can be raised."""
-    with open_source(path, progress) as source:
-        return load_from(source, path, objects, wanted)
+    if together is None:
+        with open_source(path, progress) as source:
+            return load_from(source, path, objects, wanted)
+    with contextlib.ExitStack() as stack:
+        with together.stage():
+            opening = open_source(path, progress, reader=together.reader)
+            source = stack.enter_context(opening)
+        return load_from(source, path, objects, wanted, together)
 
 
 def load_from(
-    source: CheckpointSource, path: Path, objects: LiveObjects, wanted: Wanted = EVERYTHING
+    source: CheckpointSource,
+    path: Path,
+    objects: LiveObjects,
+    wanted: Wanted = EVERYTHING,
+    together: Together | None = None,
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
     with naming(source.place):
-        restored = restore_session(source, objects, wanted)
+        restored = restore_session(source, objects, wanted, together)
     values = _values(source, restored)
 
     def read(component: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,9 +95,24 @@ class LiveObjects:
 
     def parameter_names(self) -> dict[Tensor, str]:
         """FQN of every parameter; those of registered modules are prefixed with their name."""
+        self.gather_nothing()
         names: dict[Tensor, str] = {}
         for component, module in self.modules():
             prefix = "" if component == MODEL else f"{component}."
             for parameter, fqn in parameter_names(module, prefix).items():
                 names.setdefault(parameter, fqn)
         return names
+
+    def gather_nothing(self) -> None:
+        """Bring fully sharded modules (FSDP2) into their sharded form.
+
+        After a forward without a backward some parameters are whole, and other objects than those
+        the optimizer knows.
+        """
+        home = sys.modules.get("torch.distributed.fsdp")
+        if home is None or not hasattr(home, "FSDPModule"):
+            return
+        for _, module in self.modules():
+            for part in module.modules():
+                if isinstance(part, home.FSDPModule):
+                    part.reshard()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from holdfast.engine.original import read_original
+from holdfast.engine.windows import narrowed, window_of
 from holdfast.errors import FormatError
 from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER
 from holdfast.state import (
@@ -79,6 +80,10 @@ class OriginalSource:
         """Names of the components it holds."""
         return self._states.keys()
 
+    def elsewhere(self, component: str) -> str | None:
+        """None: one process wrote it, for whoever reads it."""
+        return None
+
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors."""
         state = self._states[component]
@@ -99,4 +104,5 @@ class OriginalSource:
         state = self._states[component]
         with torch.no_grad():
             for name, target in targets.items():
-                target.copy_(state.tensors[name])
+                local, window = window_of(target, name)
+                local.copy_(narrowed(state.tensors[name], window))

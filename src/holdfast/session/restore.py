@@ -9,6 +9,7 @@ what comes before may draw numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from holdfast.session.checklist import Line, Status
 from holdfast.session.objects import MODEL, RNG, RUN, LiveObjects
 from holdfast.session.run_record import checked_run_record
 from holdfast.session.source import CheckpointSource
+from holdfast.session.together import Together
 from holdfast.session.wanted import Wanted
 from holdfast.state import (
     RestorePlan,
@@ -48,16 +50,51 @@ class Restored:
 
 
 def restore_session(
-    source: CheckpointSource, objects: LiveObjects, wanted: Wanted = EVERYTHING
+    source: CheckpointSource,
+    objects: LiveObjects,
+    wanted: Wanted = EVERYTHING,
+    together: Together | None = None,
 ) -> Restored:
     """Restore every wanted object that the source has a component for, all or nothing.
 
+    together: the ranks that do so at the same time; it is all or nothing for all of them.
     Raises MismatchError with every problem of every component, DamagedError, FormatError,
     ConfigError for a part there is none of, or InterruptedLoadError if the disk fails at the last
     moment, or an object refuses its state when others cannot be put back any more.
     """
-    live = wanted.live(objects)
+    stage = nullcontext if together is None else together.stage
+    with stage():
+        live = wanted.live(objects)
+        ready = _prepared(source, objects, live, wanted)
+    with stage():
+        _carry_out(source, list(ready.plans.values()))
+        for name, value in live.items():
+            missing = name not in ready.plans and name not in ready.elsewhere
+            if missing and isinstance(value, SavesItself):
+                value.start_afresh()
+    lines = _lines(source, objects.components(), live, ready, with_rng=wanted.random_states)
+    return Restored(
+        ready.run_state, tuple(_with_batch_order(lines, ready.plans, live, ready.stand_ins))
+    )
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """Everything proven, nothing live changed. elsewhere: why a component is not for this rank."""
+
+    plans: Mapping[str, RestorePlan]
+    run_state: Mapping[str, Any]
+    stand_ins: Mapping[str, LenientLoader]
+    elsewhere: Mapping[str, str]
+
+
+def _prepared(
+    source: CheckpointSource, objects: LiveObjects, live: Mapping[str, Any], wanted: Wanted
+) -> _Ready:
     _require(source, live, wanted)
+    elsewhere = {
+        name: why for name in source.components() if (why := source.elsewhere(name)) is not None
+    }
     # Where differences are tolerated, loaders get a stand-in that takes them and says so.
     stand_ins = (
         {}
@@ -68,7 +105,9 @@ def restore_session(
             if isinstance(value, OrderedLoader)
         }
     )
-    plans = _plans(source, objects, live | stand_ins, wanted)
+    both = {**live, **stand_ins}
+    here = {name: value for name, value in both.items() if name not in elsewhere}
+    plans = _plans(source, objects, here, wanted, with_rng=RNG not in elsewhere)
     run_plan = (
         plan_value(source.stored(RUN), device=wanted.device) if RUN in source.components() else None
     )
@@ -79,12 +118,7 @@ def restore_session(
         source.fill(RUN, run_plan.targets)
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
-    _carry_out(source, list(plans.values()))
-    for name, value in live.items():
-        if name not in plans and isinstance(value, SavesItself):
-            value.start_afresh()
-    lines = _lines(source, objects.components(), live, plans, with_rng=wanted.random_states)
-    return Restored(run_state, tuple(_with_batch_order(lines, plans, live, stand_ins)))
+    return _Ready(plans, run_state, stand_ins, elsewhere)
 
 
 def _require(source: CheckpointSource, live: Mapping[str, Any], wanted: Wanted) -> None:
@@ -101,14 +135,20 @@ def _require(source: CheckpointSource, live: Mapping[str, Any], wanted: Wanted) 
 
 
 def _plans(
-    source: CheckpointSource, objects: LiveObjects, live: Mapping[str, Any], wanted: Wanted
+    source: CheckpointSource,
+    objects: LiveObjects,
+    live: Mapping[str, Any],
+    wanted: Wanted,
+    *,
+    with_rng: bool,
 ) -> dict[str, RestorePlan]:
     stored = {name: source.stored(name) for name in live if name in source.components()}
-    modules = {n: found for n, found in stored.items() if isinstance(live[n], nn.Module)}
+    named = (nn.Module, SavesItself)
+    modules = {n: found for n, found in stored.items() if isinstance(live[n], named)}
     only = wanted.selects(modules)
     names = objects.parameter_names()
     plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}
-    if wanted.random_states and RNG in source.components():
+    if with_rng and wanted.random_states and RNG in source.components():
         plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
     return plans
 
@@ -121,7 +161,7 @@ def _plan(
     wanted: Wanted,
 ) -> RestorePlan:
     if isinstance(value, SavesItself):
-        return value.plan_component(stored, strict=wanted.strict)
+        return value.plan_component(stored, strict=wanted.strict, only=only)
     if isinstance(value, nn.Module):
         return plan_module(stored, value, strict=wanted.strict, only=only, cast=wanted.cast)
     if isinstance(value, Optimizer):
@@ -207,14 +247,16 @@ def _lines(
     source: CheckpointSource,
     live: Mapping[str, Any],
     wanted: Collection[str],
-    plans: Mapping[str, RestorePlan],
+    ready: _Ready,
     *,
     with_rng: bool,
 ) -> list[Line]:
     lines: list[Line] = []
     for name in [*live, *([RNG] if with_rng else [])]:
-        plan = plans.get(name)
-        if plan is not None:
+        plan = ready.plans.get(name)
+        if name in ready.elsewhere and plan is None and (name in wanted or name == RNG):
+            lines.append(Line(name, "mismatch", ready.elsewhere[name]))
+        elif plan is not None:
             lines += _random_lines(plan.value) if name == RNG else [_line(name, plan)]
         elif name in wanted or name == RNG:
             lines.append(Line(name, "absent", "the checkpoint was saved without it"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.engine.catalog import read_catalog
+from holdfast.engine.open_checkpoint import ALONE
 from holdfast.engine.quarantine import confirm_damage, failed_to_read
 from holdfast.errors import (
     CheckpointNotFoundError,
@@ -29,6 +31,7 @@ from holdfast.session.folder import FolderSource
 from holdfast.session.load import load_from, load_into
 from holdfast.session.objects import LiveObjects
 from holdfast.session.report import Loaded, ResumeReport
+from holdfast.session.together import Together
 from holdfast.session.wanted import Wanted
 from holdfast.storage.protocol import RunStorage
 
@@ -49,6 +52,7 @@ def resume_newest(
     set_aside: SetAside | None = None,
     progress: Callable[[int, int], None] | None = None,
     clock: Clock | None = None,
+    together: Together | None = None,
 ) -> ResumeReport:
     """Restore the newest checkpoint that verifies, walking back over damaged ones.
 
@@ -56,7 +60,8 @@ def resume_newest(
     state and headers first and the tensor data as it arrives. allow_fresh: None makes a folder
     without checkpoints a fresh start and one without usable ones an error; True allows both, False
     neither. set_aside: how to quarantine what is proven to be damaged, once it is known what to go
-    on with; None leaves it where it is.
+    on with; None leaves it where it is. together: the ranks that resume at the same time: what one
+    of them cannot read, all pass over.
 
     Raises NothingToResumeError if nothing can be used and a fresh start is not allowed, and
     MismatchError or NewerFormatError if the newest sound one does not fit: going back in silence
@@ -64,7 +69,8 @@ def resume_newest(
     """
     if verify not in ("structure", "digests"):
         raise ConfigError(f"verify is {verify!r}", fix='use "digests" or "structure"')
-    walk = _Walk(run, objects, strict, verify == "digests", progress, clock or SystemClock())
+    prove = verify == "digests"
+    walk = _Walk(run, objects, strict, prove, progress, clock or SystemClock(), together)
     loaded = walk.back()
     if loaded is None and (walk.passed_over or allow_fresh is False):
         walk.refuse_unless(allow_fresh is True)
@@ -77,7 +83,10 @@ def resume_newest(
             lines=loaded.lines,
             run_state=loaded.run_state,
         )
-    return _quarantine(report, walk, set_aside)
+    if together is None:
+        return _quarantine(report, walk, set_aside)
+    made = together.from_first(lambda: _as_json(_quarantine(report, walk, set_aside)))
+    return replace(report, passed_over=tuple(made["passed_over"]), quarantined=made["quarantined"])
 
 
 @dataclass
@@ -90,20 +99,36 @@ class _Walk:
     prove: bool
     progress: Callable[[int, int], None] | None
     clock: Clock
+    together: Together | None = None
     passed_over: dict[str, str] = field(default_factory=dict)
     suspects: list[str] = field(default_factory=list)
     interrupted: bool = False
 
     def back(self) -> Loaded | None:
         """Restore the newest that verifies; None if none does."""
-        catalog = read_catalog(self.run)
-        for item in catalog.unreadable:
-            self._pass_over(item.name, item.error)
-        for entry in reversed(catalog.entries):
-            loaded = self._restore(entry.name)
+        names = self._names() if self.together is None else self._names_of_first(self.together)
+        for name in names:
+            loaded = self._restore(name)
             if loaded is not None:
                 return loaded
         return None
+
+    def _names(self) -> list[str]:
+        """Every checkpoint that can be tried, from the newest on."""
+        catalog = read_catalog(self.run)
+        for item in catalog.unreadable:
+            self._pass_over(item.name, item.error)
+        return [entry.name for entry in reversed(catalog.entries)]
+
+    def _names_of_first(self, together: Together) -> list[str]:
+        """As rank 0 sees them: a shared file system may show others a little less."""
+
+        def look() -> list[object]:
+            return [self._names(), self.passed_over, self.suspects]
+
+        names, passed_over, self.suspects = together.from_first(look)
+        self.passed_over.update(passed_over)
+        return list(names)
 
     def refuse_unless(self, fresh_is_fine: bool) -> None:
         """Raise NothingToResumeError unless live objects are untouched and may stay so."""
@@ -123,9 +148,7 @@ class _Walk:
         """One checkpoint, read again after a pause if the disk or network failed."""
         for pause in (*_PAUSES_SECONDS, None):
             try:
-                with FolderSource.open(self.run, name, self.progress, prove=self.prove) as source:
-                    wanted = Wanted(strict=self.strict)
-                    return load_from(source, Path(source.place), self.objects, wanted)
+                return self._load(name)
             except CheckpointNotFoundError:
                 return None
             except LoadError as error:
@@ -137,6 +160,18 @@ class _Walk:
                 return None
         return None
 
+    def _load(self, name: str) -> Loaded:
+        wanted, together = Wanted(strict=self.strict), self.together
+        reader = ALONE if together is None else together.reader
+        stage = contextlib.nullcontext if together is None else together.stage
+        with contextlib.ExitStack() as stack:
+            with stage():
+                opening = FolderSource.open(
+                    self.run, name, self.progress, prove=self.prove, reader=reader
+                )
+                source = stack.enter_context(opening)
+            return load_from(source, Path(source.place), self.objects, wanted, together)
+
     def _pass_over(self, name: str, error: HoldfastError) -> None:
         """Note why. Raises what must not be passed over: a checkpoint that may well be sound."""
         if failed_to_read(error):
@@ -147,6 +182,10 @@ class _Walk:
             raise error
         self.passed_over[name] = f"{name}: {error}"
         self.suspects.append(name)
+
+
+def _as_json(report: ResumeReport) -> dict[str, object]:
+    return {"passed_over": report.passed_over, "quarantined": dict(report.quarantined)}
 
 
 def _quarantine(report: ResumeReport, walk: _Walk, set_aside: SetAside | None) -> ResumeReport:

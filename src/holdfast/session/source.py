@@ -28,6 +28,10 @@ class CheckpointSource(Protocol):
         """Names of the components it holds."""
         ...
 
+    def elsewhere(self, component: str) -> str | None:
+        """Why a component is not for this rank, so that it is not restored; None if it is."""
+        ...
+
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors."""
         ...

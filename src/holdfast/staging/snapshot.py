@@ -19,7 +19,7 @@ class Snapshot:
 
     tensors: the twins, in the order of the live tensors; whole once `finish` has returned, and
     theirs until `release`. copy_seconds: from the call until the last byte was there, so far as
-    known. step_seconds: how long optimizer steps, and others that announced to write, waited for it.
+    known. step_seconds: how long steps, and whoever else announced to write, waited for it.
     """
 
     def __init__(

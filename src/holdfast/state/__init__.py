@@ -23,6 +23,7 @@ from holdfast.state.plan import CastPolicy, RestorePlan, raise_problems
 from holdfast.state.problems import Problem, ProblemKind
 from holdfast.state.renames import Renames, find_renames
 from holdfast.state.rng import StreamLine, capture_rng, plan_rng
+from holdfast.state.sharded import Placed, is_sharded, local_part, placed
 from holdfast.state.torch_tags import torch_codec
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "ComponentState",
     "Displacement",
     "Kind",
+    "Placed",
     "Problem",
     "ProblemKind",
     "Renames",
@@ -51,8 +53,11 @@ __all__ = [
     "copied",
     "find_renames",
     "is_displaced",
+    "is_sharded",
+    "local_part",
     "note_displacement",
     "parameter_names",
+    "placed",
     "plan_module",
     "plan_object",
     "plan_optimizer",

@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from holdfast.state._entangled import entangled_names
 from holdfast.state._regions import Region, region
 from holdfast.state.names import CanonicalNames, canonical_names
+from holdfast.state.sharded import is_sharded
 
 EXTRA_STATE = "_extra_state"
 
@@ -21,8 +22,9 @@ _PLAIN_LOADERS = (
     "torch.nn.modules.batchnorm",
     "torch.nn.modules.instancenorm",
 )
-# Hooks of a known wrapper that only put its own segment back into the keys.
-_RENAMING_HOOKS = "torch.distributed.algorithms._checkpoint"
+# Hooks of known wrappers that only put their own segment back into the keys, or see to it that
+# parameters are in their sharded form, which they are once `state_dict()` was called.
+_HARMLESS_HOOKS = ("torch.distributed.algorithms._checkpoint", "torch.distributed.fsdp._fully_")
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,11 @@ def inspect_module(module: nn.Module) -> LiveModule:
         in_place=frozenset(by_itself) - entangled,
         entangled=entangled,
         own_loading=own_loading,
-        after_load=any(sub._load_state_dict_post_hooks for sub in module.modules()),
+        after_load=any(
+            not _is_harmless(hook)
+            for sub in module.modules()
+            for hook in sub._load_state_dict_post_hooks.values()
+        ),
         metadata=getattr(state, "_metadata", {}),
     )
 
@@ -103,7 +109,8 @@ def is_extra(name: str) -> bool:
 
 
 def _without_memory(tensor: Tensor) -> bool:
-    return tensor.is_meta or tensor.numel() == 0
+    # Parts of sharded tensors are memory of their own.
+    return tensor.is_meta or tensor.numel() == 0 or is_sharded(tensor)
 
 
 def _registered(module: nn.Module) -> Iterable[Tensor]:
@@ -117,12 +124,12 @@ def _has_own_loading(module: nn.Module) -> bool:
         return True
     if type(module)._load_from_state_dict.__module__ not in _PLAIN_LOADERS:
         return True
-    return not all(map(_only_renames, module._load_state_dict_pre_hooks.values()))
+    return not all(map(_is_harmless, module._load_state_dict_pre_hooks.values()))
 
 
-def _only_renames(hook: Callable[..., object]) -> bool:
+def _is_harmless(hook: Callable[..., object]) -> bool:
     function = getattr(hook, "hook", hook)
-    return str(getattr(function, "__module__", "")).startswith(_RENAMING_HOOKS)
+    return str(getattr(function, "__module__", "")).startswith(_HARMLESS_HOOKS)
 
 
 def _parents(name: str) -> list[str]:

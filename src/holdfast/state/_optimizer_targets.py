@@ -10,6 +10,7 @@ from torch import Tensor
 
 from holdfast.state._tree import Reference
 from holdfast.state.component import StoredTensor
+from holdfast.state.sharded import is_sharded, local_part, new_like
 
 _CPU = torch.device("cpu")
 
@@ -28,7 +29,7 @@ def choose_targets(
     """
     targets: dict[str, Tensor] = {}
     # Memory that is a parameter's, or a target already, is not state that may be filled.
-    taken = {parameter.data_ptr() for parameter in parameters.values()}
+    taken = {local_part(parameter).data_ptr() for parameter in parameters.values()}
     groups = {index: group for group in saved["param_groups"] for index in group["params"]}
     for key, entry in saved["state"].items():
         if key in groups and key not in pairs:
@@ -39,8 +40,8 @@ def choose_targets(
             if name not in targets:
                 device = _device(last, parameter, groups.get(key, {}), there)
                 usable = _usable(there, facts[name], device, taken)
-                targets[name] = facts[name].allocate(device) if usable is None else usable
-                taken.add(targets[name].data_ptr())
+                targets[name] = _fresh(facts[name], parameter, device) if usable is None else usable
+                taken.add(local_part(targets[name]).data_ptr())
     for group, live_group in zip(saved["param_groups"], current["param_groups"], strict=True):
         # Options such as a tensor learning rate: small, and torch copies them anyway.
         for _, name, there in _references(group, live_group, None):
@@ -78,6 +79,9 @@ def _usable(
     there: object, facts: StoredTensor, device: torch.device, taken: set[int]
 ) -> Tensor | None:
     """The live tensor if it may be filled in place. taken: addresses of memory that may not."""
+    if isinstance(there, Tensor) and is_sharded(there):
+        fits = there.dtype == facts.dtype and there.shape == facts.shape
+        return there.detach() if fits else None
     if type(there) is not Tensor or there.is_meta or there.layout is not torch.strided:
         return None
     if there.dtype != facts.dtype or there.shape != facts.shape or there.device != device:
@@ -85,3 +89,10 @@ def _usable(
     if there.data_ptr() in taken and there.numel() > 0:
         return None
     return there.detach() if there.requires_grad else there
+
+
+def _fresh(facts: StoredTensor, parameter: Tensor | None, device: torch.device) -> Tensor:
+    """New memory; for state of a sharded parameter's own shape, sharded as the parameter is."""
+    if parameter is not None and is_sharded(parameter) and parameter.shape == facts.shape:
+        return new_like(parameter, facts.dtype)
+    return facts.allocate(device)

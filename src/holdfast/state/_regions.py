@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from holdfast.errors import UnsavableError
+from holdfast.state.sharded import is_sharded, shard_identity
 
 Region: TypeAlias = "tuple[object, ...]"
 
@@ -19,6 +20,8 @@ def region(tensor: Tensor) -> Region:
     Same storage, offset, shape, stride and dtype; conjugated and negated views differ from their
     base. Tensors without data of their own in memory have no region: each gets its own key.
     """
+    if is_sharded(tensor):
+        return shard_identity(tensor)
     if not has_memory(tensor):
         return ("none", id(tensor))
     return (

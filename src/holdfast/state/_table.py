@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from holdfast.errors import UnsavableError
 from holdfast.state._regions import check_savable, has_memory, plain, region
+from holdfast.state.sharded import Placed, is_sharded, local_part, placed
 
 
 class TensorTable:
@@ -27,17 +28,23 @@ class TensorTable:
         self.component = component
         self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
+        self.placed: dict[str, Placed] = {}
         self._names = names or {}
         # Kept alive: two tensors at one address are the same memory only while both exist.
         self._given: dict[str, Tensor] = {}
-        self._at: dict[int, tuple[str, ...]] = {}
+        self._at: dict[object, tuple[str, ...]] = {}
 
     def add(self, name: str, tensor: Tensor) -> str:
         """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
 
         Raises UnsavableError for tensors without dense memory of their own.
         """
-        if has_memory(tensor):
+        address: object
+        sharded = is_sharded(tensor)
+        if sharded:
+            check_savable(local_part(tensor), f"{self.component}: {name}")
+            address = region(tensor)
+        elif has_memory(tensor):
             address = tensor.data_ptr()
         else:
             check_savable(tensor, f"{self.component}: {name}")
@@ -50,7 +57,9 @@ class TensorTable:
         stored = self._free_name(name) if name in self.tensors else name
         self._at[address] = (*others, stored)
         self._given[stored] = tensor
-        self.tensors[stored] = plain(tensor)
+        if sharded:
+            self.placed[stored] = placed(tensor, f"{self.component}: {name}")
+        self.tensors[stored] = plain(local_part(tensor))
         return stored
 
     def refer(self, value: object, path: str) -> str | None:
@@ -62,7 +71,7 @@ class TensorTable:
             return self.add(self._local(path), self._from_numpy(value, path))
         if not isinstance(value, Tensor):
             return None
-        if type(value) not in (Tensor, nn.Parameter):
+        if type(value) not in (Tensor, nn.Parameter) and not is_sharded(value):
             raise UnsavableError(
                 f"A {type(value).__name__} would come back as a plain tensor",
                 where=path,

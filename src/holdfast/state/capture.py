@@ -63,7 +63,17 @@ def capture_module(
         for raw, parameter in module.named_parameters()
         if not parameter.requires_grad and raw in names and names[raw] in table.tensors
     )
-    return ComponentState(name, "module", tree, table.tensors, aliases, frozen)
+    parameters = {names[raw] for raw, _ in module.named_parameters() if raw in names}
+    return ComponentState(
+        name,
+        "module",
+        tree,
+        table.tensors,
+        aliases,
+        frozen,
+        table.placed,
+        frozenset(stored for stored in table.tensors if stored not in parameters),
+    )
 
 
 def capture_optimizer(
@@ -95,7 +105,7 @@ def capture_optimizer(
             wanted[id(tensor)] = path
     table = TensorTable(name, wanted)
     encoded = (codec or torch_codec()).encode(tree, where=name, refer=table.refer)
-    return ComponentState(name, "optimizer", encoded, table.tensors)
+    return ComponentState(name, "optimizer", encoded, table.tensors, placed=table.placed)
 
 
 def capture_object(name: str, obj: object, codec: Codec | None = None) -> ComponentState:
@@ -109,7 +119,7 @@ def capture_object(name: str, obj: object, codec: Codec | None = None) -> Compon
     value = method() if callable(method) else obj
     table = TensorTable(name, prefix=f"{name}/")
     tree = (codec or torch_codec()).encode(value, where=name, refer=table.refer)
-    return ComponentState(name, "object", tree, table.tensors)
+    return ComponentState(name, "object", tree, table.tensors, placed=table.placed)
 
 
 def _versions(module: nn.Module, state: Mapping[str, Any]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from holdfast.errors import LoadError
 from holdfast.jsontext import Json
+from holdfast.state.sharded import Placed
 
 Kind: TypeAlias = Literal["module", "optimizer", "object"]
 
@@ -24,7 +25,9 @@ class ComponentState:
     the caller copies or writes them before training goes on. aliases: a further state-dict name
     to the stored name whose tensor it is (tied weights); only modules have them, because trees
     simply refer to the same stored name twice. frozen: stored names of parameters that take no
-    gradient, which are likely to be the same at the next save.
+    gradient, which are likely to be the same at the next save. placed: by stored name, where a
+    tensor that is spread over ranks belongs; `tensors` has the part that lies here. buffers: stored
+    names of a module's tensors that are no parameters.
     """
 
     name: str
@@ -33,6 +36,8 @@ class ComponentState:
     tensors: Mapping[str, Tensor]
     aliases: Mapping[str, str] = field(default_factory=dict)
     frozen: frozenset[str] = frozenset()
+    placed: Mapping[str, Placed] = field(default_factory=dict)
+    buffers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ from holdfast.state._live_module import LiveModule, inspect_module, is_extra
 from holdfast.state._match import Match, match_names
 from holdfast.state._regions import Region
 from holdfast.state._tree import Outline, filled, outline
-from holdfast.state.component import StoredComponent
+from holdfast.state.component import StoredComponent, StoredTensor
 from holdfast.state.displaced import is_displaced
 from holdfast.state.names import CanonicalNames
 from holdfast.state.plan import CastPolicy, RestorePlan
 from holdfast.state.problems import Problem
+from holdfast.state.sharded import is_sharded, new_like
 from holdfast.state.torch_tags import torch_codec
 
 
@@ -154,7 +155,7 @@ class _ModuleRestore:
                 self.targets[source] = tensor.detach()
                 self.filled_in_place[source] = live.regions[name]
             else:
-                self.targets[source] = there[source].allocate(tensor.device)
+                self.targets[source] = _fresh(there[source], tensor)
         needed = {self._source(name) for name in (*self.passengers, *self.extras)} & there.keys()
         if self.extras:
             needed |= tree.names
@@ -253,3 +254,8 @@ class _ModuleRestore:
         canonical = CanonicalNames(self.live.module)
         raws = [raw for raw in self.live.metadata if canonical.of_module(raw) == parent]
         return f"{raws[-1]}.{last}" if raws and raws[-1] else name
+
+
+def _fresh(facts: StoredTensor, live: Tensor) -> Tensor:
+    """New memory for a stored tensor, spread over the ranks as the live one is."""
+    return new_like(live, facts.dtype) if is_sharded(live) else facts.allocate(live.device)

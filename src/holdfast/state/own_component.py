@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -18,8 +18,14 @@ class SavesItself(Protocol):
     def capture_component(self, name: str) -> ComponentState:
         """Capture it; tensors are views of live memory. A new segment of the run begins here."""
 
-    def plan_component(self, stored: StoredComponent, *, strict: bool = True) -> RestorePlan:
-        """Plan to restore it."""
+    def plan_component(
+        self,
+        stored: StoredComponent,
+        *,
+        strict: bool = True,
+        only: Callable[[str], bool] | None = None,
+    ) -> RestorePlan:
+        """Plan to restore it; only: the FQNs to restore, for a part of it, counters left alone."""
 
     def start_afresh(self) -> None:
         """Other components were restored from a checkpoint that does not hold this one."""

@@ -7,6 +7,7 @@ for the `best_of` them.
 
 from __future__ import annotations
 
+from holdfast.stats._aggregates import aggregate_of, aggregate_record
 from holdfast.stats._resampling import resample_scores
 from holdfast.stats.best_of import best_of, expected_maximum
 from holdfast.stats.bootstrap import estimate, paired_bootstrap
@@ -41,6 +42,8 @@ __all__ = [
     "RandomisationTest",
     "Standing",
     "SufficientStatistics",
+    "aggregate_of",
+    "aggregate_record",
     "approximate_randomisation",
     "best_of",
     "bleu",

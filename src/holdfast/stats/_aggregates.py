@@ -6,11 +6,14 @@ frozen values, so that two systems can be seen to be scored by the same rule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from holdfast.errors import ConfigError
 
 FloatArray: TypeAlias = npt.NDArray[np.float64]
 BleuSmoothing: TypeAlias = Literal["none", "floor", "add-k", "exp"]
@@ -117,3 +120,23 @@ class Chrf:
         below = factor * precision + recall
         above = (1.0 + factor) * precision * recall
         return np.divide(above, below, out=np.full_like(below, empty), where=below > 0)
+
+
+_KINDS: Mapping[str, type[Any]] = {"mean": WeightedMean, "bleu": Bleu, "chrf": Chrf}
+
+
+def aggregate_record(aggregate: object) -> dict[str, Any] | None:
+    """An aggregate of ours as plain values; None for one of the user's own."""
+    for kind, known in _KINDS.items():
+        if type(aggregate) is known:
+            return {"kind": kind, **asdict(aggregate)}  # type: ignore[call-overload]
+    return None
+
+
+def aggregate_of(record: Mapping[str, Any]) -> Any:
+    """The inverse of `aggregate_record`. Raises ConfigError if it is none of ours."""
+    fields = dict(record)
+    try:
+        return _KINDS[fields.pop("kind")](**fields)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{dict(record)!r} is no aggregate of scores") from error

@@ -11,18 +11,25 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from holdfast.errors import SaveError
-from holdfast.storage.direct_file import JOB_BYTES, DirectFile, PositionedWrite
 from holdfast.storage.durable import create, flush, saving, write_at
 from holdfast.storage.protocol import Block, Progress
 
+if TYPE_CHECKING:
+    from holdfast.storage.direct_file import DirectFile
+
+JOB_BYTES = 8 << 20
 DIRECT_MIN_BYTES = 32 << 20
 _SEGMENTS_MAX = 256
 _NO_PREALLOCATION = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS})
+
+PositionedWrite: TypeAlias = Callable[[int, memoryview, int], int]
+"""Descriptor, bytes and file offset to bytes written, as `os.pwrite`."""
 
 
 def write_block_file(
@@ -45,6 +52,9 @@ def write_block_file(
         if direct and total_bytes >= DIRECT_MIN_BYTES:
             with saving("reserve room for the file", path, missing_bytes=total_bytes):
                 _preallocate(fd, total_bytes)
+            # Not at the top: the command line reads runs without numpy, or waiting for it.
+            from holdfast.storage.direct_file import DirectFile
+
             sink: _Buffered | DirectFile = DirectFile(fd, path, direct_write)
         else:
             sink = _Buffered(fd)

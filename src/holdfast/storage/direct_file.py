@@ -1,8 +1,8 @@
 """Writing a file past the page cache, from where its bytes lie if they lie well.
 
-Direct I/O wants memory, file offset and length at multiples of a page. Blocks that follow each other
-in memory as they do in the file, from a page on, are written from there: nothing is copied. Snapshots
-are laid out so. All other blocks are copied into page-aligned buffers, at once, while the
+Direct I/O wants memory, file offset and length at multiples of a page. Blocks that follow each
+other in memory as they do in the file, from a page on, are written from there: nothing is copied.
+Snapshots are laid out so. All other blocks are copied into page-aligned buffers, at once, while the
 producer's hashing still has them in the processor's cache. Opening for direct I/O may succeed and
 the first write fail (EINVAL), so the fall-back to buffered writes is decided at every write.
 """
@@ -14,23 +14,19 @@ import errno
 import mmap
 import os
 import queue
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
+from holdfast.storage.block_file import JOB_BYTES, PositionedWrite
 from holdfast.storage.durable import write_at
 from holdfast.storage.protocol import Block
 
-JOB_BYTES = 8 << 20
 _THREADS = 2
 _PAGE = 4096
 _IN_PLACE_MIN_BYTES = 64 << 10
 _NOT_DIRECT = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP})
-
-PositionedWrite: TypeAlias = Callable[[int, memoryview, int], int]
-"""Descriptor, bytes and file offset to bytes written, as `os.pwrite`."""
 
 
 class DirectFile:

@@ -13,6 +13,7 @@ from holdfast.errors import CheckpointNotFoundError, NoSpaceError
 from holdfast.storage import durable, leftovers, lock, reading, run_files
 from holdfast.storage.durable import check_name, entry_exists, flush_folder, make_folders, saving
 from holdfast.storage.filesystems import prefers_direct_io
+from holdfast.storage.joined import LocalJoined, join
 from holdfast.storage.lock import WriterLock
 from holdfast.storage.opened import LocalOpened
 from holdfast.storage.protocol import Block, NameTakenError
@@ -70,6 +71,12 @@ class LocalRun:
             self._direct_io = prefers_direct_io(self._path)
         folder = leftovers.create_owned(self._path, name)
         return LocalStaged(folder, name, direct_io=self._direct_io)
+
+    def join(self, handle: str) -> LocalJoined:
+        """Join a checkpoint that another process has staged here."""
+        if self._direct_io is None:
+            self._direct_io = prefers_direct_io(self._path)
+        return join(self._path, handle, direct_io=self._direct_io)
 
     def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""

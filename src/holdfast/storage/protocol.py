@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from typing_extensions import Self
 
@@ -104,6 +104,63 @@ class Staged(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+class Joined(Protocol):
+    """A checkpoint staged by another process, to write further files into: `SharedRun.join`.
+
+    Every file is durable when the call that wrote it returns. Whether it is ever published is for
+    the one who staged it. As a context manager it closes itself.
+    """
+
+    def write_bytes(self, file: str, data: Block) -> None:
+        """As `Staged.write_bytes`."""
+        ...
+
+    def write_blocks(
+        self,
+        file: str,
+        total_bytes: int,
+        blocks: Iterable[Block],
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """As `Staged.write_blocks`."""
+        ...
+
+    def link_from(self, name: str, file: str) -> bool:
+        """As `Staged.link_from`."""
+        ...
+
+    def settle(self) -> None:
+        """Make the names of the files written here durable. Raises SaveError."""
+        ...
+
+    def close(self) -> None:
+        """Leave it; a second call does nothing."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class SharedStaged(Staged, Protocol):
+    """A staged checkpoint that other processes can join."""
+
+    @property
+    def handle(self) -> str:
+        """What they join it by."""
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file in it, whoever wrote it. Raises SaveError."""
+        ...
 
 
 class Opened(Protocol):
@@ -255,4 +312,20 @@ class RunStorage(Protocol):
 
     def free_bytes(self) -> int | None:
         """Bytes that can still be written here; None where the place cannot say."""
+        ...
+
+
+@runtime_checkable
+class SharedRun(RunStorage, Protocol):
+    """A run that several processes can write one checkpoint to, one of them its writer."""
+
+    def stage(self, name: str, *, needed_bytes: int = 0) -> SharedStaged:
+        """As `RunStorage.stage`."""
+        ...
+
+    def join(self, handle: str) -> Joined:
+        """Join a checkpoint that another process has staged. Raises SaveError if it is not there.
+
+        Nobody but the one who staged it may publish or remove it.
+        """
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -61,6 +62,16 @@ class LocalStaged:
     def path(self) -> Path:
         """The hidden folder."""
         return self._folder.path
+
+    @property
+    def handle(self) -> str:
+        """What another process joins it by."""
+        return self._folder.path.name
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file in it, whoever wrote it."""
+        with saving("look through the staged folder", self._folder.path):
+            return sizes_in(self._folder.path)
 
     def write_bytes(self, file: str, data: Block) -> None:
         """Write one small file, durably."""
@@ -165,3 +176,14 @@ def _rename_to_new(path: Path, final: Path) -> None:
         # whoever acknowledges it next must find it durable.
         flush_folder(final.parent)
     raise NameTakenError(f"Something named {final.name} exists already", where=str(final))
+
+
+def sizes_in(path: Path) -> dict[str, int]:
+    """Bytes of each regular file in a folder."""
+    found: dict[str, int] = {}
+    with os.scandir(path) as entries:
+        for entry in entries:
+            facts = entry.stat(follow_symlinks=False)
+            if stat.S_ISREG(facts.st_mode):
+                found[entry.name] = facts.st_size
+    return found

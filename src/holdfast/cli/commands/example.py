@@ -10,7 +10,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add `demo`."""
-    app.command(epilog="Example: holdfast demo --minutes 5 --data path/to/corpus")(demo)
+    app.command(epilog="Example: holdfast demo --minutes 5")(demo)
 
 
 def demo(
@@ -24,6 +24,9 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, weights and order.")] = 1,
     direction: Annotated[str, typer.Option(help="de-en or en-de.")] = "de-en",
+    steps: Annotated[
+        int | None, typer.Option(help="Train for so many steps instead; the same everywhere.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,
 ) -> None:
     """Train a small translation Transformer, kill it, resume it, and choose the best model."""
@@ -32,7 +35,13 @@ def demo(
     raise typer.Exit(
         run(
             DemoOptions(
-                minutes=minutes, data=data, threads=threads, seed=seed, direction=direction, out=out
+                minutes=minutes,
+                data=data,
+                threads=threads,
+                seed=seed,
+                direction=direction,
+                out=out,
+                steps=steps,
             )
         )
     )

@@ -7,47 +7,60 @@ from typing import Annotated
 
 import typer
 
-from holdfast.cli.output import AsJson, emit
+from holdfast.cli.output import emit, progress
 from holdfast.cli.refs import RunFolder
 
 
 def register(app: typer.Typer) -> None:
     """Add `ls`, `best` and `verify`."""
-    app.command("ls", epilog="Example: holdfast ls runs/translate")(list_checkpoints)
+    app.command(
+        epilog="Example: holdfast ls runs/translate\n\n"
+        "Example: holdfast ls runs/translate --metric val_bleu --sort=-val_bleu --limit 10"
+    )(ls)
     app.command(epilog="Example: holdfast best runs/translate --metric val_bleu --mode max")(best)
     app.command(epilog="Example: holdfast verify runs/translate")(verify)
 
 
-def list_checkpoints(run: RunFolder, as_json: AsJson = False) -> None:
+def ls(
+    run: RunFolder = Path(),
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Show only this metric; may be repeated.")
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="step, time, size or a metric; with - before it, falling.")
+    ] = "step",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the last so many.")] = None,
+) -> None:
     """List the committed checkpoints of a run, oldest first, from their manifests alone."""
     from holdfast.cli import listing
 
     catalog = listing.catalog_of(run)
-    emit(listing.as_data(catalog), listing.as_table(catalog), as_json)
+    shown = listing.chosen(catalog, sort, limit)
+    emit(listing.as_data(catalog, shown), listing.as_table(catalog, shown, metric))
 
 
 def best(
-    run: RunFolder,
+    run: RunFolder = Path(),
     metric: Annotated[str | None, typer.Option(help="Metric; default: the deciding one.")] = None,
     mode: Annotated[str | None, typer.Option(help='"min" or "max"; default: as saved.')] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Print the folder of the best checkpoint by a metric, for use in scripts."""
     from holdfast.cli import listing
 
-    winner = listing.best_of(listing.catalog_of(run), metric, mode)
-    path = str(run / winner.name)
-    emit({"path": path, "metrics": listing.json_metrics(winner.metrics)}, path, as_json)
+    catalog = listing.catalog_of(run)
+    winner = listing.best_of(catalog, metric, mode)
+    data = {"schema": "holdfast-best/1", "path": str(run / winner.name)}
+    emit(data | listing.checkpoint_data(winner), str(run / winner.name))
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A run folder or one checkpoint.")],
-    as_json: AsJson = False,
+    path: Annotated[str, typer.Argument(help="A run folder, or one CHECKPOINT.")] = ".",
 ) -> None:
     """Read every byte and compare it with the digests; exit with 3 if there is damage."""
     from holdfast.cli import checking
 
-    outcome = checking.check(path)
-    emit(outcome.as_data(), outcome.as_text(), as_json)
+    with progress("verifying") as bar:
+        outcome = checking.check_reference(path, bar)
+    emit(outcome.as_data(), outcome.as_text())
     if outcome.damaged:
         raise typer.Exit(3)

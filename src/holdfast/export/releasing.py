@@ -1,0 +1,284 @@
+"""Making a release: weights, artifacts that passed the gate, card, sums; whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time as clock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from holdfast import jsontext
+from holdfast.errors import ConfigError, GateError
+from holdfast.export.building import Built, Refusal, build
+from holdfast.export.card import render_card
+from holdfast.export.card_facts import card_facts
+from holdfast.export.checkpoint_file import write_tensors, write_weights_file
+from holdfast.export.formats import FormatOptions, find_format
+from holdfast.export.gate import GateReport
+from holdfast.export.hub_folder import SHARD_BYTES, write_weights
+from holdfast.export.prepare import Prepared
+from holdfast.export.publishing import published
+from holdfast.export.record import (
+    CARD_FILE,
+    CARD_JSON_FILE,
+    EXAMPLES_FILE,
+    RECORD_FILE,
+    SCHEMA,
+    SUMS_FILE,
+    ReleaseRecord,
+    check_version,
+    content_digest,
+    json_digest,
+    read_record,
+    render_sums,
+    sha256_of,
+)
+from holdfast.export.source import Weights, WeightsLike, open_weights
+from holdfast.export.target import About, Exportable
+from holdfast.export.tolerance import Tolerance
+from holdfast.export.verifying import verify_release
+from holdfast.jsontext import Json
+from holdfast.manifest import CONFIG_FILE, iso_time
+from holdfast.storage.durable import check_name, entry_exists
+
+WEIGHT_FORMATS = ("safetensors", "pt")
+_RESERVED = frozenset(
+    (CARD_FILE, CARD_JSON_FILE, EXAMPLES_FILE, RECORD_FILE, SUMS_FILE, CONFIG_FILE)
+)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release on disk. reports: of the gate, empty if it was there already. refused: formats
+    left out, if that was allowed. fresh: whether this call made it."""
+
+    path: Path
+    record: ReleaseRecord
+    reports: tuple[GateReport, ...]
+    refused: tuple[Refusal, ...]
+    latency: Mapping[str, Any]
+    fresh: bool
+
+    def __str__(self) -> str:
+        head = f"{self.path}: {self.record.name} {self.record.version} ({self.record.digest})"
+        if not self.fresh:
+            return f"{head} was released before with the same content; nothing was written"
+        lines = [head, *map(str, self.reports)]
+        return "\n".join([*lines, *(f"left out: {one}" for one in self.refused)])
+
+
+def release(
+    target: Exportable,
+    to: str | os.PathLike[str],
+    *,
+    weights: WeightsLike | Weights | None = None,
+    formats: Sequence[str] = ("program", "onnx"),
+    version: str | None = None,
+    about: About | None = None,
+    options: FormatOptions | None = None,
+    tolerance: Tolerance | None = None,
+    allow_refusals: bool = False,
+    shard_bytes: int = SHARD_BYTES,
+) -> Release:
+    """Export a model to a new release folder, gated.
+
+    to: the folder, named after its version unless `version` is given. weights: what the model is
+    to hold, loaded into it; None takes the model as it is. formats: see
+    `holdfast.export.formats`; the weights as safetensors are always beside them, since no compiled
+    format promises to load in later versions, and as `.pt` with "pt". allow_refusals: leave out
+    formats that cannot be made or do not pass, instead of raising.
+
+    The same version with the same content is found and left as it is; with other content it is
+    refused. Raises ConfigError for that, GateError listing what did not pass, ExportError for a
+    model that cannot be exported at all, MismatchError for weights that are not the model's.
+    Nothing is visible then.
+    """
+    place = Path(to)
+    about = about or About()
+    chosen = check_version(version if version is not None else place.name)
+    held = weights if isinstance(weights, Weights) else _open(target, weights)
+    held.load_into(target.model)
+    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
+    identity = _identity(target, held, formats, about)
+    found = _released(place, chosen, identity)
+    if found is not None:
+        return found
+    with published(place) as folder:
+        files = _write_files(target, folder)
+        files += write_weights(held, folder, shard_bytes=shard_bytes)
+        if "pt" in formats:
+            write_weights_file(held, folder / "model.pt")
+            files.append("model.pt")
+        if held.config is not None:
+            (folder / CONFIG_FILE).write_bytes(jsontext.dump(held.config, indent=2) + b"\n")
+        base = options or FormatOptions()
+        inside = _inner_card(target, held, about, chosen, identity)
+        given = FormatOptions(base.opset, base.external_data, jsontext.dump(inside))
+        built, latency = build(target, folder, names, options=given, tolerance=tolerance)
+        if built.refusals and not allow_refusals:
+            raise _refused(built, place)
+        _write_examples(built.graphs, folder)
+        head = _head(about, chosen, identity)
+        facts = card_facts(head, about, held, built, latency, files, folder)
+        (folder / CARD_JSON_FILE).write_bytes(jsontext.dump(facts, indent=2) + b"\n")
+        (folder / CARD_FILE).write_text(render_card(facts), encoding="utf-8")
+        _write_record(folder, head, held, built)
+        sums = render_sums(folder, (entry.name for entry in folder.iterdir()))
+        (folder / SUMS_FILE).write_bytes(sums)
+    return Release(
+        place, read_record(place), tuple(built.reports), tuple(built.refusals), latency, True
+    )
+
+
+def _open(target: Exportable, weights: WeightsLike | None) -> Weights:
+    return open_weights(target.model if weights is None else weights)
+
+
+def _identity(
+    target: Exportable, weights: Weights, formats: Sequence[str], about: About
+) -> dict[str, str]:
+    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
+    signatures: dict[str, Json] = {g.name: g.signature.to_dict() for g in target.graphs}
+    given: dict[str, Json] = {
+        name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else sha256_of(value)
+        for name, value in target.files.items()
+    }
+    return {
+        "weights": _weights_digest(weights.tensors),
+        "config": json_digest(weights.config),
+        "signatures": json_digest(signatures),
+        "formats": " ".join(sorted({*names} | ({"pt"} & {*formats}))),
+        "files": json_digest(given),
+        "licence": about.licence or "",
+        "name": about.name,
+    }
+
+
+def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    from holdfast.tensorfile import byte_chunks
+
+    hasher = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        hasher.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        for chunk in byte_chunks(tensor, 4 << 20) if tensor.numel() else ():
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def _released(place: Path, version: str, identity: Mapping[str, str]) -> Release | None:
+    """The release that is there already, if it is this one. Raises ConfigError if it is another."""
+    if not entry_exists(place):
+        return None
+    if not (place / RECORD_FILE).is_file():
+        raise ConfigError("Something else has the name of the release", where=str(place))
+    check = verify_release(place)
+    record = check.record
+    differing = [part for part, value in identity.items() if record.identity.get(part) != value]
+    if record.version != version:
+        differing.append("version")
+    if differing:
+        raise ConfigError(
+            f"Version {record.version} was released already with other content: "
+            f"{', '.join(differing)} differ",
+            where=str(place),
+            fix="releases never change: choose the next version",
+        )
+    if check.damaged:
+        raise ConfigError(
+            f"The release is there already, and damaged: {check.problems[0]}",
+            where=str(place),
+            fix="move it away and release again",
+        )
+    return Release(place, record, (), (), {}, False)
+
+
+def _write_files(target: Exportable, folder: Path) -> list[str]:
+    for name, value in target.files.items():
+        if check_name(name) in _RESERVED:
+            raise ConfigError(f"{name} is a name of the release itself", fix="rename the file")
+        (folder / name).write_bytes(value if isinstance(value, bytes) else value.read_bytes())
+    return list(target.files)
+
+
+def _refused(built: Built, place: Path) -> GateError:
+    problems = [
+        f"{one.format} of {one.graph}: {reason}" for one in built.refusals for reason in one.reasons
+    ]
+    return GateError(
+        f"{len(built.refusals)} formats did not pass; nothing was released:",
+        problems=problems[:20],
+        where=str(place),
+        fix="leave these formats out, or allow refusals to release the others",
+    )
+
+
+def _write_examples(graphs: Sequence[Prepared], folder: Path) -> None:
+    """Inputs and eager outputs of two cases a graph, so that any host can prove its runtime."""
+    tensors: dict[str, Tensor] = {}
+    for one in graphs:
+        names = [given.name for given in one.graph.signature.inputs]
+        last = len(one.cases) - 1
+        for number, index in enumerate(dict.fromkeys((0, last))):
+            stem = f"{one.graph.name}/{number}"
+            case, outputs = one.cases[index], one.expected[index]
+            tensors |= {
+                f"{stem}/in/{name}": tensor for name, tensor in zip(names, case.inputs, strict=True)
+            }
+            tensors |= {
+                f"{stem}/out/{name}": tensor
+                for name, tensor in zip(one.graph.signature.outputs, outputs, strict=True)
+            }
+    write_tensors({n: t.cpu().contiguous() for n, t in tensors.items()}, folder / EXAMPLES_FILE, {})
+
+
+def _head(about: About, version: str, identity: Mapping[str, str]) -> dict[str, Json]:
+    return {
+        "name": about.name,
+        "version": version,
+        "digest": content_digest(identity),
+        "identity": dict(identity),
+        "licence": about.licence,
+        "created": iso_time(clock.time()),
+    }
+
+
+def _inner_card(
+    target: Exportable, weights: Weights, about: About, version: str, identity: Mapping[str, str]
+) -> dict[str, Json]:
+    """What travels inside an artifact: who it is and how to call it."""
+    keys = ("kind", "name", "id", "run", "global_step")
+    return {
+        **{
+            key: value for key, value in _head(about, version, identity).items() if key != "created"
+        },
+        "graphs": {graph.name: graph.signature.to_dict() for graph in target.graphs},
+        "from": {key: weights.provenance[key] for key in keys if key in weights.provenance},
+    }
+
+
+def _write_record(folder: Path, head: Mapping[str, Json], weights: Weights, built: Built) -> None:
+    record: dict[str, Json] = {
+        "schema": SCHEMA,
+        **head,
+        "graphs": [
+            {"name": one.graph.name, "signature": one.graph.signature.to_dict()}
+            for one in built.graphs
+        ],
+        "artifacts": [
+            {
+                "graph": report.artifact.graph,
+                "format": report.artifact.format,
+                "files": list(report.artifact.files),
+                "legacy": report.artifact.legacy,
+            }
+            for report in built.reports
+        ],
+        "provenance": dict(weights.provenance),
+    }
+    (folder / RECORD_FILE).write_bytes(jsontext.dump(record, indent=2) + b"\n")
