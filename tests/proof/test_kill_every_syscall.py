@@ -17,9 +17,9 @@ def campaign(ground: Path, tell: Tell, style: str, *options: object) -> None:
     worlds = found["worlds"]
     tell(
         f"kill, {style}: {found['states']} kills at {found['stops']} stops of "
-        f"{found['operations']} operations: {len(found['problems'])} lost or damaged; the operation "
-        f"undone in {worlds.get('before', 0)}, done in {worlds.get('after', 0)}, between in "
-        f"{worlds.get('between', 0)}; leftovers of {found['swept']} swept"
+        f"{found['operations']} operations: {len(found['problems'])} lost or damaged; the "
+        f"operation undone in {worlds.get('before', 0)}, done in {worlds.get('after', 0)}, between "
+        f"in {worlds.get('between', 0)}; leftovers of {found['swept']} swept"
     )
     assert found["states"] > 0
     assert found["problems"] == []

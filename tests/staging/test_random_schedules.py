@@ -229,6 +229,7 @@ def test_a_save_beside_training_is_the_save_of_training_stopped(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @settings(deadline=None, max_examples=5000)
 @given(
     kind=st.sampled_from(KINDS),
