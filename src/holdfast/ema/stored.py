@@ -59,6 +59,7 @@ class StoredAverage:
     ) -> RestorePlan:
         """See `SavesItself`."""
         self.ema._refuse_swapped("load")
+        self.ema._shadows.settle()
         if stored.kind != "module":
             kind = Problem("kind", stored.name, "", "an average of a model", stored.kind)
             return RestorePlan(stored.name, problems=(kind,))
