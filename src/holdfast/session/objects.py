@@ -89,7 +89,7 @@ class LiveObjects:
 
     def parameter_names(self) -> dict[Tensor, str]:
         """FQN of every parameter; those of registered modules are prefixed with their name."""
-        self.gather_nothing()
+        self._reshard()
         names: dict[Tensor, str] = {}
         for component, module in self.modules():
             prefix = "" if component == MODEL else f"{component}."
@@ -97,7 +97,7 @@ class LiveObjects:
                 names.setdefault(parameter, fqn)
         return names
 
-    def gather_nothing(self) -> None:
+    def _reshard(self) -> None:
         """Bring fully sharded modules (FSDP2) into their sharded form.
 
         After a forward without a backward some parameters are whole, and other objects than those
