@@ -34,14 +34,20 @@ class TensorTable:
         self._given: dict[str, Tensor] = {}
         self._at: dict[object, tuple[str, ...]] = {}
 
-    def add(self, name: str, tensor: Tensor) -> str:
+    def add(self, name: str, tensor: Tensor, like: Tensor | None = None) -> str:
         """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
 
+        like: the tensor in whose place it is stored: where that is sharded, it is a local part.
         Raises UnsavableError for tensors without dense memory of their own.
         """
         address: object
         sharded = is_sharded(tensor)
-        if sharded:
+        stands_for = tensor if like is None or sharded else like
+        if stands_for is not tensor and is_sharded(stands_for):
+            check_savable(tensor, f"{self.component}: {name}")
+            address = ("in place", id(tensor))
+            sharded = True
+        elif sharded:
             check_savable(local_part(tensor), f"{self.component}: {name}")
             address = region(tensor)
         elif has_memory(tensor):
@@ -58,7 +64,7 @@ class TensorTable:
         self._at[address] = (*others, stored)
         self._given[stored] = tensor
         if sharded:
-            self.placed[stored] = placed(tensor, f"{self.component}: {name}")
+            self.placed[stored] = placed(stands_for, f"{self.component}: {name}")
         self.tensors[stored] = plain(local_part(tensor))
         return stored
 

@@ -48,12 +48,11 @@ def capture_module(
     training = training_tensors()
     for raw, value in state.items():
         fqn = names[raw]
-        if isinstance(value, Tensor):
-            value = (values or {}).get(fqn, training.get(region(value), value))
         if not isinstance(value, Tensor):
             others[fqn] = value
             continue
-        stored = table.add(fqn, value)
+        instead = (values or {}).get(fqn, training.get(region(value), value))
+        stored = table.add(fqn, instead, value)
         if stored != fqn:
             aliases[fqn] = stored
     whole = {"extra": others, "versions": _versions(module, state), **(further or {})}
