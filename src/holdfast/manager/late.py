@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.engine.amend import add_metrics
-from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.engine.catalog import Entry
 from holdfast.engine.prune import refresh_pointers
 from holdfast.errors import ConfigError
 from holdfast.manager.context import Context
@@ -39,5 +39,5 @@ def record(
         recorded_for=entry.name,
     )
     context.history.flush()
-    refresh_pointers(context.run, read_catalog(context.run).infos, context.config.tracked)
+    refresh_pointers(context.run, context.catalog.read().infos, context.config.tracked)
     return info
