@@ -42,12 +42,14 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
         "Translations",
         "Scored again from what was written: ",
         ", the same.",
+        f"Report: {out / 'report.html'}",
         f"Run folder: {out / 'checkpoints'}",
     ):
         assert wanted in text
     newest = sorted((out / "checkpoints").glob("checkpoint_*"))[-1]
     config = json.loads((newest / "config.json").read_text(encoding="utf-8"))
     assert config["width"] == 128
+    assert "ensemble of 3 by val_loss" in (out / "report.html").read_text(encoding="utf-8")
     (saved,) = read_selections(out / "checkpoints")
     assert len(saved["samples"]) == 4
     assert set(saved["samples"][0]["outputs"]) == {c["name"] for c in saved["candidates"]}

@@ -43,12 +43,12 @@ def test_p_values_end_at_one_and_nought() -> None:
 
 
 def test_without_drift_alarms_are_as_rare_as_stated() -> None:
-    """1,000 windows of new traffic, each with a new profile: at most 5 % and its error of chance.
+    """500 windows of new traffic, each with a new profile: at most 5 % and its error of chance.
 
     Four features that depend on one another, two of them full of ties.
     """
     dice = np.random.default_rng(11)
-    rate, windows = 0.05, 1000
+    rate, windows = 0.05, 500
     alarms = 0
     for _ in range(windows):
         items = traffic(dice, 1200)

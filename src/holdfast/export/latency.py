@@ -40,7 +40,7 @@ class Effort:
 
     rounds: int = 30
     warmup: int = 3
-    seconds: float = 20.0
+    seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if self.rounds < _ROUNDS_MIN or self.warmup < 0:
