@@ -86,7 +86,10 @@ def test_what_all_hold_is_divided_evenly(shapes: list[tuple[int, ...]], size: in
 
 def test_replicas_of_shards_are_stored_once() -> None:
     """Two rows of four on a 2 x 2 mesh, and on meshes that are slices of it: no element twice."""
-    flat = (0, 1, 2, 3)
+    flat: tuple[int, ...] = (0, 1, 2, 3)
+    mesh: tuple[int, ...]
+    places: tuple[int, ...]
+    siblings: dict[tuple[int, ...], list[tuple[int, ...]]]
     for twins in (False, True):
         parts = []
         for rank, (copy, half) in enumerate(itertools.product(range(2), range(2))):

@@ -35,7 +35,7 @@ _CHECKED_SENTENCES = 60
 _TIMED = Effort(rounds=7, warmup=1, seconds=4.0)
 _SHOWN_CHARS = 40
 _SCRIPT_FILE = "translate.py"
-_SCRIPT = f'''"""Translates its arguments, without torch and without the code that trained the model."""
+_SCRIPT = f'''"""Translates its arguments, without torch or the code that trained the model."""
 
 import sys
 from pathlib import Path
