@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from benchmarks._export_models import ARCHITECTURES, build
 
+from benchmarks._export_models import ARCHITECTURES, build
 from holdfast.errors import HoldfastError
 from holdfast.export import ModelExporter
 from holdfast.export.building import build as build_formats

@@ -57,6 +57,10 @@ class MappedSource:
         """Names of the components it holds."""
         return self._source.components()
 
+    def elsewhere(self, component: str) -> str | None:
+        """Why a component is not for this rank; None if it is."""
+        return self._source.elsewhere(component)
+
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors, under the new names."""
         if component != self._component:
