@@ -16,7 +16,7 @@ setup: $(READY)  ## make the virtual environment
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo]' --group test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[demo,report]' --group test
 	touch $@
 
 demo: $(READY)   ## train, kill, resume, choose and report, in about five minutes

@@ -19,8 +19,13 @@ QUICK = {
     "diff": ["--quick"],
     "async_loop": _SHORT,
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
+    "catalog": ["--count", "200", "--repeats", "3", "--parameters", "20"],
+    "decoding": ["--quick"],
+    "distributed": ["--quick"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
+    "exports": ["--quick"],
     "load_local": _SMALL,
+    "monitoring": ["--quick"],
     "save_local": _SMALL,
 }
 

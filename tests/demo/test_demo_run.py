@@ -22,7 +22,7 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
     """All of it happens and is shown: kill, checklist, equal losses, checkpoints, scores."""
     file = io.StringIO()
     out = tmp_path / "run"
-    options = DemoOptions(steps=60, threads=1, pairs=400, out=out)
+    options = DemoOptions(steps=60, threads=1, pairs=400, out=out, export=False)
     assert run_demo(options, Console(file=file, width=160)) == 0
     text = file.getvalue()
     for wanted in (
@@ -42,12 +42,14 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
         "Translations",
         "Scored again from what was written: ",
         ", the same.",
+        f"Report: {out / 'report.html'}",
         f"Run folder: {out / 'checkpoints'}",
     ):
         assert wanted in text
     newest = sorted((out / "checkpoints").glob("checkpoint_*"))[-1]
     config = json.loads((newest / "config.json").read_text(encoding="utf-8"))
     assert config["width"] == 128
+    assert "ensemble of 3 by val_loss" in (out / "report.html").read_text(encoding="utf-8")
     (saved,) = read_selections(out / "checkpoints")
     assert len(saved["samples"]) == 4
     assert set(saved["samples"][0]["outputs"]) == {c["name"] for c in saved["candidates"]}

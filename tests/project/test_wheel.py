@@ -19,7 +19,7 @@ from holdfast import CheckpointConfig, CheckpointManager
 
 assert pathlib.Path(holdfast.__file__).is_relative_to(sys.argv[1]), holdfast.__file__
 assert (pathlib.Path(holdfast.__file__).parent / "py.typed").exists()
-for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers"):
+for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers", "vl_convert"):
     assert not importlib.util.find_spec(extra), extra
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())
@@ -65,7 +65,7 @@ def test_the_wheel_saves_and_resumes_in_an_environment_without_extras(tmp_path: 
 _LEFT_OUT = (
     *("holdfast", "_holdfast", "__editable__", "_editable"),
     *("sacrebleu", "babel", "torchdata", "pytest", "hypothesis", "mypy", "onnx", "matplotlib"),
-    *("transformers", "accelerate", "tokenizers", "lightning"),
+    *("transformers", "vl_convert", "accelerate", "tokenizers", "lightning"),
     *("pip", "setuptools", "distutils-precedence", "_distutils_hack"),
 )
 """Everything that is not a dependency of the core, by the beginning of its name."""

@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "choosing": ("rank", "average", "soup", "select", "compare"),
     "ema": ("ema",),
     "shipping": ("export", "release"),
+    "reporting": ("report", "ui"),
     "converting": ("import", "convert"),
     "checking_up": ("doctor", "resume-check"),
     "example": ("demo",),

@@ -22,8 +22,10 @@ from holdfast.demo.report import (
     print_selection,
     print_sweep,
 )
+from holdfast.demo.shipping import export_recommended
 from holdfast.demo.sources import open_corpus
 from holdfast.demo.supervise import KillMoment, Witness, start_worker, watch
+from holdfast.errors import ConfigError
 from holdfast.selection import Selection, build_chosen, write_chosen
 
 _KILL_SHARE = 0.5
@@ -45,6 +47,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
         seed=options.seed,
         threads=options.thread_count,
         steps=options.steps,
+        export=options.export,
     )
     witness = _train(console, plan, plan.write(place), kill=options.kill)
     torch.set_num_threads(plan.threads)
@@ -83,10 +86,23 @@ def write_recommended(console: Console, finished: FinishedRun, selection: Select
     _say(console, f"Scored again from what was written: {score:.6g}, {agrees}.")
 
 
+def write_page(console: Console, finished: FinishedRun, selection: Selection) -> None:
+    """Write the report beside the run's folder; last, so that it tells of all the rest."""
+    from holdfast.report import write_report
+
+    try:
+        with console.status("writing the report"):
+            page = write_report([finished.folder], finished.folder.parent / "report.html")
+    except ConfigError as error:
+        _say(console, f"No report was written. {error}")
+    else:
+        _say(console, f"Report: {page}  (open it in any browser; it needs no network)")
+
+
 ClosingStep = Callable[[Console, FinishedRun, Selection], None]
 
-CLOSING_STEPS: list[ClosingStep] = [write_recommended]
-"""What is done with the selection once it is made and shown, in this order."""
+CLOSING_STEPS: list[ClosingStep] = [write_recommended, export_recommended, write_page]
+"""What is done with the selection once it is made and shown, in this order, the page last."""
 
 
 def _introduce(console: Console, corpus: Corpus) -> None:

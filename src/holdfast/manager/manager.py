@@ -20,7 +20,7 @@ from typing_extensions import Self
 from holdfast.clock import Clock
 from holdfast.coordination import Coordination
 from holdfast.engine.amend import set_pin
-from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.engine.catalog import Entry
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
 from holdfast.manager import finding, late
@@ -78,15 +78,9 @@ class CheckpointManager:
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
         run = LocalRun(config.checkpoint_dir)
+        callbacks = Callbacks(on_commit, on_failure)
         self._parts = assemble(
-            run,
-            config,
-            self.objects,
-            triggers,
-            retention,
-            clock,
-            Callbacks(on_commit, on_failure),
-            coordination,
+            run, config, self.objects, triggers, retention, clock, callbacks, coordination
         )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
@@ -163,13 +157,10 @@ class CheckpointManager:
     def agree(self, value: T) -> T:
         """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
 
-        For whatever ends or changes the loop: `if manager.agree(stopper.should_stop): break`. All
-        ranks must call it. value: anything JSON can hold. Raises SaveError if a rank has ended.
+        `if manager.agree(stopper.should_stop): break`. All ranks must call it. value: anything that
+        JSON can hold. Raises SaveError if a rank has ended.
         """
-        if not self._context.ranks.many:
-            return value
-        found: T = self._context.ranks.agree("agree", value, lambda all_ranks: all_ranks[0])
-        return found
+        return self._context.ranks.of_first(value)
 
     @property
     def last_decision(self) -> Decision | None:
@@ -220,14 +211,11 @@ class CheckpointManager:
         Of many ranks, rank 0 does it. Raises LockedError if another process writes the run.
         """
         self.wait()
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return
-        self._context.writer.ensure()
-        for text in self._parts.rotation.prune():
+        for text in self._parts.rotation.prune_now():
             warnings.warn(text, HoldfastWarning, stacklevel=2)
 
     def plan_prune(self) -> PruneReport:
-        """What `prune` would do now: every checkpoint with the rule that keeps or gives it up."""
+        """What `prune` would do now: every checkpoint with the rule that keeps or drops it."""
         return self._parts.rotation.report()
 
     def pin(self, checkpoint: Reference, reason: str) -> CheckpointInfo:
@@ -249,15 +237,13 @@ class CheckpointManager:
         `save` and stand in the history. Works while another process writes; of many ranks, rank 0
         does it. Raises ConfigError if the checkpoint has another value and `overwrite` is not set.
         """
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return self._find(checkpoint).info
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Every committed checkpoint, oldest first, from the manifests alone."""
-        return read_catalog(self._context.run).infos
+        return list(self._context.catalog.read().infos)
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
@@ -314,10 +300,9 @@ class CheckpointManager:
         no live object has changed then; InterruptedLoadError says that some have.
         """
         self.wait()
-        device, names = device_of(map_location), as_mapping(mapping)
-        wanted = Wanted(
-            load_optimizer, load_rng_state, components, only, strict, cast, device, names
-        )
+        place, names = device_of(map_location), as_mapping(mapping)
+        what = (load_optimizer, load_rng_state, components, only, strict, cast, place, names)
+        wanted = Wanted(*what)
         path = None if checkpoint_path is None else Path(checkpoint_path)
         return self._parts.restoring.load(path or finding.require_latest(self._context), wanted)
 

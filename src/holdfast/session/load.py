@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def load_from(
         info=source.info,
         values=values,
         run_state=restored.run_state,
-        lines=(*restored.lines, *_record_lines(source, objects, values)),
+        lines=(*restored.lines, *_record_lines(source, objects, values, restored.lines)),
         components=tuple(source.components()),
         read=read,
     )
@@ -126,11 +126,19 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
 
 
 def _record_lines(
-    source: CheckpointSource, objects: LiveObjects, values: Mapping[str, Any]
+    source: CheckpointSource,
+    objects: LiveObjects,
+    values: Mapping[str, Any],
+    lines: Sequence[Line],
 ) -> list[Line]:
+    restored = {line.item for line in lines if line.status in ("restored", "mismatch")}
     notes = []
     if source.info is not None and source.info.reason.kind == "exception":
         why = f"saved while training broke off ({source.info.reason.text}): the batch in progress"
         notes.append(Line("moment", "note", f"{why} is not repeated"))
     history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
-    return [*notes, history, *counter_lines(objects, values["epoch"], values["global_step"])]
+    return [
+        *notes,
+        history,
+        *counter_lines(objects, restored, values["epoch"], values["global_step"]),
+    ]

@@ -57,10 +57,6 @@ class MappedSource:
         """Names of the components it holds."""
         return self._source.components()
 
-    def elsewhere(self, component: str) -> str | None:
-        """Why a component is not for this rank; None if it is."""
-        return self._source.elsewhere(component)
-
     def stored(self, component: str) -> StoredComponent:
         """Everything about a component but the data of its tensors, under the new names."""
         if component != self._component:
@@ -71,9 +67,16 @@ class MappedSource:
         named = {n: to for n, to in aliases.items() if n not in self._facts}
         return replace(self._stored, tensors={**kept, **self._facts}, aliases=named)
 
-    def verify(self, components: Collection[str]) -> None:
-        """Prove every byte of these components."""
-        self._source.verify(components)
+    def elsewhere(self, component: str) -> str | None:
+        """Why a component is not for this rank."""
+        return self._source.elsewhere(component)
+
+    def verify(
+        self, components: Collection[str], *, but: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Prove every byte of these components; all of the mapped one, whatever is left out."""
+        others = {name: left for name, left in (but or {}).items() if name != self._component}
+        self._source.verify(components, but=others)
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its tensor; touches none."""
@@ -81,6 +84,13 @@ class MappedSource:
             self._source.check(component, targets)
             return
         self._source.check(component, self._direct(targets))
+
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Write stored tensors into memory nobody uses yet."""
+        if component != self._component:
+            self._source.fill_fresh(component, targets)
+        else:
+            self.fill(component, targets)
 
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Write stored tensors into the targets."""
