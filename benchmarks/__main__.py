@@ -15,10 +15,17 @@ HERE = Path(__file__).parent
 _SMALL = ["--size", "256", "--repeats", "3"]
 _SHORT = ["--layers", "2", "--vocabulary", "4000", "--steps", "13", "--every", "4", "--rounds", "1"]
 QUICK = {
+    "cli": ["--quick"],
+    "diff": ["--quick"],
     "async_loop": _SHORT,
     "averaging": ["--members", "4", "--size", "64", "--repeats", "2"],
+    "catalog": ["--count", "200", "--repeats", "3", "--parameters", "20"],
+    "decoding": ["--quick"],
+    "distributed": ["--quick"],
     "ema_step": ["--parameters", "20", "--repeats", "5"],
+    "exports": ["--quick"],
     "load_local": _SMALL,
+    "monitoring": ["--quick"],
     "save_local": _SMALL,
 }
 

@@ -1,6 +1,6 @@
 """Averaging checkpoints, beside the plain ways to do it: time, memory and error.
 
-    python benchmarks/averaging.py [--members K] [--size MIB] [--repeats N] [--json FILE]
+    python -m benchmarks.averaging [--members K] [--size MIB] [--repeats N] [--json FILE]
 
 Each way runs in a process of its own, with the page cache asked to drop every file before (cold),
 and in an order that rotates; figures are medians and ratios within one run. Memory is what a way
@@ -10,8 +10,12 @@ adds to the process's peak: anonymous (its own) and resident (which counts mappe
     read once + write   read every model byte of the members once, write and flush one result:
                         what no way can do without
     seed's way          torch.load all checkpoints, sum the state dicts, divide, torch.save
-    running sum         torch.load one after the other, add in place, divide, torch.save
+    running sum         torch.load one after the other, add in place, divide, torch.save: the method
+                        of the public averaging scripts
     swa_utils           torch.load one after the other into AveragedModel.update_parameters
+
+Limits: 1.5 times reading once and writing, cold; 256 MiB and the largest tensor (64 MiB), anonymous
+and resident; half a unit in the last place of the exact mean; the same bits in any order.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -242,21 +247,26 @@ def measure(place: Path, repeats: int, ways: list[str], *, cold: bool) -> dict[s
 
 
 def errors() -> dict[str, float]:
-    """Worst error in units in the last place over 10 members of bfloat16, per way of summing."""
-    torch.manual_seed(0)
-    tensors = [(torch.randn(1 << 20) * 0.02).bfloat16() for _ in range(10)]
-    exact = torch.stack([t.double() for t in tensors]).mean(0)
-    running = tensors[0].clone()
-    for tensor in tensors[1:]:
-        running += tensor
+    """Worst error over 10 members in units in the last place of the exact mean, ours by dtype.
+
+    Means below a thousandth count as a thousandth, or cancellation alone would decide.
+    """
     from holdfast.weights import mean_of
 
-    results = {"holdfast": mean_of(tensors), "summed as stored": running / 10}
-    unit = torch.ldexp(torch.ones_like(exact), torch.frexp(exact).exponent - 8)
-    return {
-        way: float(((result.double() - exact).abs() / unit).max())
-        for way, result in results.items()
-    }
+    torch.manual_seed(0)
+    found: dict[str, float] = {}
+    for dtype, bits in ((torch.float32, 24), (torch.bfloat16, 8), (torch.float16, 11)):
+        tensors = [(torch.randn(1 << 18) * 0.02).to(dtype) for _ in range(10)]
+        exact = torch.stack([t.double() for t in tensors]).mean(0)
+        exponents = torch.frexp(exact.abs().clamp(1e-3)).exponent
+        unit = torch.ldexp(torch.ones_like(exact), exponents - bits)
+        running = tensors[0].clone()
+        for tensor in tensors[1:]:
+            running += tensor
+        name = str(dtype).removeprefix("torch.")
+        for way, result in (("holdfast", mean_of(tensors)), ("summed as stored", running / 10)):
+            found[f"{way}, {name}"] = float(((result.double() - exact).abs() / unit).max())
+    return found
 
 
 def show(title: str, found: dict[str, list[float]]) -> None:
@@ -267,7 +277,42 @@ def show(title: str, found: dict[str, list[float]]) -> None:
         print(f"  {way:20} {seconds:8.2f} {seconds / floor:8.2f} {anonymous:9.0f} {resident:9.0f}")
 
 
-def main() -> None:
+def same_bits() -> bool:
+    """Whether every order of the members gives the same bits, for each dtype."""
+    from holdfast.weights import mean_of
+
+    torch.manual_seed(1)
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        tensors = [(torch.randn(1 << 16) * 0.02).to(dtype) for _ in range(10)]
+        first = mean_of(tensors)
+        for turn in range(1, 10):
+            if not torch.equal(first, mean_of(tensors[turn:] + tensors[:turn])):
+                return False
+    return True
+
+
+def verdicts(cold: dict[str, list[float]], worst: dict[str, float], size_mib: int) -> int:
+    """Print a line for each limit; 1 if any is missed."""
+    seconds, anonymous, resident = cold["holdfast"]
+    ratio = seconds / cold["read once + write"][0]
+    memory = 256 + min(TENSOR_BYTES // MIB, size_mib)
+    limits = [
+        ("cold, at most 1.5 x reading once and writing", ratio <= 1.5, f"{ratio:.2f} x"),
+        (f"anonymous memory at most {memory} MiB", anonymous <= memory, f"{anonymous:.0f} MiB"),
+        (f"resident memory at most {memory} MiB", resident <= memory, f"{resident:.0f} MiB"),
+        (
+            "within half a unit in the last place",
+            all(error <= 0.5 for way, error in worst.items() if way.startswith("holdfast")),
+            ", ".join(f"{e:.3g}" for way, e in worst.items() if way.startswith("holdfast")),
+        ),
+        ("the same bits in any order", same_bits(), "ten rotations of three dtypes"),
+    ]
+    for what, good, found in limits:
+        print(f"{'PASS' if good else 'MISSED'}  {what}: {found}")
+    return int(not all(good for _, good, _ in limits))
+
+
+def main() -> int:
     """Run all comparisons."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--members", type=int, default=10)
@@ -281,13 +326,13 @@ def main() -> None:
     options = parser.parse_args()
     if options.way is not None:
         run_one(options.way, options.place)
-        return
+        return 0
     ways = [way for way in WAYS if way not in options.skip]
     place = Path(tempfile.mkdtemp(prefix="holdfast-bench-", dir=options.disk))
     try:
         peers = set(ways) - {"holdfast", "read once + write"}
         write_members(place, options.members, options.size * MIB, originals_too=bool(peers))
-        figures: dict[str, object] = {}
+        figures: dict[str, Any] = {}
         for cold in (True, False):
             found = measure(place, options.repeats, ways, cold=cold)
             kind = "cold" if cold else "warm"
@@ -295,11 +340,15 @@ def main() -> None:
             figures[kind] = found
     finally:
         shutil.rmtree(place)
-    figures["worst_error_units"] = errors()
-    print(f"\nworst error, 10 members of bfloat16, in units in the last place: {errors()}")
+    worst = errors()
+    figures["worst_error_units"] = worst
+    shown = ", ".join(f"{way} {error:.4g}" for way, error in worst.items())
+    print(f"\nworst error of the mean of 10, in units in the last place: {shown}\n")
+    missed = verdicts(figures["cold"], worst, options.size)
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return missed
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias, Union, cast
 
 from holdfast.errors import FormatError, UnsavableError
@@ -42,22 +42,33 @@ def parse(
     max_bytes: int = MAX_BYTES,
     max_depth: int = MAX_DEPTH,
     max_values: int = MAX_VALUES,
+    count_keys: Callable[[Any], int | None] | None = None,
 ) -> Json:
     """Parse one JSON document strictly.
 
     data: the whole document as UTF-8 without a byte order mark. where: named in errors.
+    count_keys: for documents of one form, the number of keys in all objects of the result, None if
+    it has not that form. Where that is the number written no key can stand twice, and the objects
+    need not be looked at one by one.
     Raises FormatError if the document breaks JSON or one of the limits.
     """
-    broken = _broken_limit(data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values)
+    broken, bare = _broken_limit(
+        data, max_bytes=max_bytes, max_depth=max_depth, max_values=max_values
+    )
     if broken:
         raise FormatError(broken, where=where)
     try:
-        value = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-        )
+        text = data.decode("utf-8")
+        value = None
+        if count_keys is not None:
+            value = json.loads(text, parse_constant=_constant, parse_float=_float)
+        if count_keys is None or count_keys(value) != bare.count(b":"):
+            value = json.loads(
+                text,
+                object_pairs_hook=_object,
+                parse_constant=_constant,
+                parse_float=_float,
+            )
         if _SURROGATE.search(data):
             _check_text(value)
     except (ValueError, RecursionError) as error:
@@ -87,31 +98,55 @@ def dump(value: Json, *, indent: int | None = None) -> bytes:
     except RecursionError as error:
         raise UnsavableError("The JSON document is nested too deep to be written") from error
     data = text.encode("ascii")
-    broken = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)
-    if broken:
-        raise UnsavableError(
-            broken, fix="keep large data in tensors, which are stored beside the document"
-        )
+    require_readable(data)
     if _SURROGATE.search(data):
         _check_text(value)
     return data
 
 
-def _broken_limit(data: bytes, *, max_bytes: int, max_depth: int, max_values: int) -> str | None:
-    """The limit that `data` breaks, found before any object is built and in linear time."""
+def as_text(value: Json) -> Json:
+    """The value with every half of a surrogate pair in its strings escaped, so that `dump` takes
+    it: for remarks and records of the outside world, where the exact string does not matter.
+    """
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, Mapping):
+        return {str(as_text(key)): as_text(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [as_text(item) for item in value]
+    return value
+
+
+def require_readable(data: bytes) -> None:
+    """Raise UnsavableError for a document over the limits that `parse` sets by default."""
+    broken, _ = _broken_limit(data, max_bytes=MAX_BYTES, max_depth=MAX_DEPTH, max_values=MAX_VALUES)
+    if broken:
+        raise UnsavableError(
+            broken, fix="keep large data in tensors, which are stored beside the document"
+        )
+
+
+def _broken_limit(
+    data: bytes, *, max_bytes: int, max_depth: int, max_values: int
+) -> tuple[str | None, bytes]:
+    """The limit that `data` breaks, found before any object is built and in linear time.
+
+    If it breaks none, also the bytes that belong to no string.
+    """
     if len(data) > max_bytes:
-        return f"The JSON document has {len(data)} bytes, the limit is {max_bytes}"
+        return f"The JSON document has {len(data)} bytes, the limit is {max_bytes}", b""
     unescaped = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data
     # A string is a value or the key of one: so many quotes are too many values already.
     if unescaped.count(b'"') > 4 * max_values:
-        return f"The JSON document holds over {max_values} values, the limit"
+        return f"The JSON document holds over {max_values} values, the limit", b""
     bare = b"".join(unescaped.split(b'"')[::2])
     marks = sum(map(bare.count, (b",", b":", b"[", b"{")))
     if 1 + marks > max_values:
-        return f"The JSON document holds over {max_values} values, the limit"
+        return f"The JSON document holds over {max_values} values, the limit", b""
     if _TOO_MANY_DIGITS in bare.translate(_DIGITS_TO_ZERO):
-        return f"The JSON document holds a number of over {MAX_DIGITS} digits, the limit"
-    return _broken_depth(bare.translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS), max_depth)
+        return f"The JSON document holds a number of over {MAX_DIGITS} digits, the limit", b""
+    depth = _broken_depth(bare.translate(_BRACES_TO_BRACKETS, _NOT_BRACKETS), max_depth)
+    return depth, bare
 
 
 def _broken_depth(brackets: bytes, max_depth: int) -> str | None:

@@ -21,6 +21,7 @@ PREFIX = "Example: "
 RUN_ELSEWHERE = {
     "demo": "tests/demo/test_demo_run.py runs it, which takes longer",
     "ui": "tests/report/test_ui_access.py runs it, which does not end by itself",
+    "resume-check": "test_checking_up.py runs its example once, since that starts processes",
 }
 """Commands whose examples are read here, but run by tests of their own."""
 

@@ -1,9 +1,11 @@
 """The folder that every example in a help page runs in.
 
-    runs/translate      six checkpoints with val_loss and val_bleu, the last one resumed into
+    runs/translate      six checkpoints with val_loss and val_bleu; one of step 500 was deleted
     runs/ema            three checkpoints with two EMAs each
     trial.py            `make`: how the models of both are built and scored
     old.pt              a file of the original layout
+    wrapped.pt          weights of the model in train.py, with every name prefixed
+    train.py            build(folder) for rehearsals, make_model() for the key doctor
     releases/1.0.0      its weights, released without a compiled format
 
 A command whose examples need more adds it here. The hostile world has the same paths, but names,
@@ -26,6 +28,37 @@ from holdfast.values import SaveReason
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>\r\x7f\t&amp;"
 HUGE = "A" * 100_000
+
+_TRAIN = """
+import torch
+from torch import nn
+
+from holdfast import CheckpointConfig, CheckpointManager
+
+
+def make_model():
+    model = nn.Module()
+    model.encoder = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+    model.decoder = nn.Linear(8, 8)
+    model.head = nn.Linear(8, 8, bias=False)
+    return model
+
+
+def build(folder):
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    config = CheckpointConfig(folder, progress=False, provenance=False)
+
+    def step():
+        optimizer.zero_grad()
+        loss = model(torch.randn(3, 4)).square().mean()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return CheckpointManager(config, model, optimizer), step
+"""
 
 
 class Translator(nn.Module):
@@ -78,6 +111,9 @@ def make_world(folder: Path, *, hostile: bool = False) -> None:
     newest = folder / "runs" / "translate" / "latest"
     export_original(newest, folder / "old.pt")
     _release(newest, folder / "releases" / "1.0.0", hostile)
+    weights = Translator(_evil_name() if hostile else None).state_dict()
+    torch.save({f"net.{name}": tensor for name, tensor in weights.items()}, folder / "wrapped.pt")
+    (folder / "train.py").write_text(_TRAIN)
 
 
 def _release(checkpoint: Path, place: Path, hostile: bool) -> None:
@@ -87,15 +123,21 @@ def _release(checkpoint: Path, place: Path, hostile: bool) -> None:
     release(exportable(model, signature), place, weights=checkpoint, formats=["pt"], about=about)
 
 
+def _evil_name() -> str:
+    """A name that modules take."""
+    return EVIL.replace(".", "")
+
+
 def _translate(run: Path, hostile: bool) -> None:
-    model = Translator(EVIL.replace(".", "") if hostile else None)
+    model = Translator(_evil_name() if hostile else None)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
     config = CheckpointConfig(
-        str(run), save_total_limit=None, track={"val_bleu": "max"}, progress=False, provenance=False
+        str(run), save_total_limit=6, track={"val_bleu": "max"}, progress=False, provenance=False
     )
     evil = {EVIL: 1.0, HUGE: float("nan")} if hostile else {}
     with CheckpointManager(config, model, optimizer, scheduler) as manager:
+        manager.save(0, 500, {"val_loss": 3.0, "val_bleu": 1.0})
         for epoch in range(1, 7):
             model(torch.randn(4, 8)).square().sum().backward()
             optimizer.step()

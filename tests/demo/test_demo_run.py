@@ -22,7 +22,7 @@ def test_the_demo_trains_is_killed_resumes_and_judges(tmp_path: Path) -> None:
     """All of it happens and is shown: kill, checklist, equal losses, checkpoints, scores."""
     file = io.StringIO()
     out = tmp_path / "run"
-    options = DemoOptions(steps=60, threads=1, pairs=400, out=out)
+    options = DemoOptions(steps=60, threads=1, pairs=400, out=out, export=False)
     assert run_demo(options, Console(file=file, width=160)) == 0
     text = file.getvalue()
     for wanted in (

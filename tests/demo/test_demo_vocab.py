@@ -56,6 +56,13 @@ def test_rare_words_are_spelled_in_characters() -> None:
     assert vocabulary.decode(vocabulary.encode("ab ba")) == "ab ba"
 
 
+def test_the_share_of_unknown_words_is_that_of_spelled_ones() -> None:
+    """Of three words one is not in the table."""
+    vocabulary = Vocabulary.build(["ab ab ba"], count_min=2)
+    assert vocabulary.unknown_rate("ab ab ba") == pytest.approx(1 / 3)
+    assert vocabulary.unknown_rate("ab") == 0.0
+
+
 def test_an_unknown_character_is_shown_as_such() -> None:
     """A character never seen in training decodes to the replacement character."""
     vocabulary = Vocabulary.build(["abc"])

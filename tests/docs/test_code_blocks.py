@@ -15,6 +15,7 @@ from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader
 from holdfast.cli.app import app
 
 ROOT = Path(__file__).parents[2]
+CONTINUED = {"serving.md"}
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
 
@@ -23,10 +24,16 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def programs(page: Path) -> list[str]:
+    """Its Python blocks; those of a page where each goes on from the one before, as one."""
+    found = blocks(page, "python")
+    return ["\n".join(found)] if page.name in CONTINUED else found
+
+
 PYTHON = [
     pytest.param(code, id=f"{page.relative_to(ROOT)}:{index}")
     for page in PAGES
-    for index, code in enumerate(blocks(page, "python"))
+    for index, code in enumerate(programs(page))
 ]
 
 

@@ -20,7 +20,8 @@ def torchrun(folder: Path, size: int, kind: str, killed_at: int) -> list[str]:
         *(f"--nproc-per-node={size}", "--monitor-interval=0.1", str(HERE / "torchrun_script.py")),
         *(str(folder), kind, str(killed_at)),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Without this a rank that restarts quickly reads the addresses of the attempt before.
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=240, check=False
     )

@@ -17,11 +17,16 @@ from holdfast.cli.group import lazy_group
 from holdfast.cli.output import Color, Settings, note, use
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {
-    "reading": ("ls", "best", "verify"),
+    "reading": ("ls", "show", "best", "history", "verify"),
+    "overseeing": ("status", "du", "why"),
+    "diffing": ("diff",),
+    "keeping": ("prune", "pin", "unpin", "record"),
     "choosing": ("rank", "average", "soup", "select", "compare"),
     "ema": ("ema",),
     "shipping": ("export", "release"),
     "reporting": ("report", "ui"),
+    "converting": ("import", "convert"),
+    "checking_up": ("doctor", "resume-check"),
     "example": ("demo",),
 }
 """Modules of `holdfast.cli.commands` with the commands that their `register(app)` adds.

@@ -22,7 +22,7 @@ from holdfast.engine.progress import Progress
 from holdfast.errors import printable
 
 LINE_MAX = 8_192
-CELL_MAX = 120
+CELL_MAX = 240
 
 
 class Color(str, Enum):

@@ -48,15 +48,19 @@ not hold tensors.
 
 from holdfast.codec._classes import dataclass_tag, enum_tag
 from holdfast.codec._codec import Codec
+from holdfast.codec._encode import Crossed, is_plain_leaf, is_text
 from holdfast.codec._numpy_arrays import INLINE_MAX_BYTES
 from holdfast.codec._tag import DecodeChild, EncodeChild, Tag
 
 __all__ = [
     "INLINE_MAX_BYTES",
     "Codec",
+    "Crossed",
     "DecodeChild",
     "EncodeChild",
     "Tag",
     "dataclass_tag",
     "enum_tag",
+    "is_plain_leaf",
+    "is_text",
 ]

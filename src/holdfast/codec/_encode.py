@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from holdfast import jsontext
@@ -20,6 +21,18 @@ INT_MAX = 1 << 53
 DEPTH_MAX = jsontext.MAX_DEPTH - 16
 _TAG_DEPTH = 4
 REFUSALS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError)
+
+
+@dataclass(frozen=True, slots=True)
+class Crossed:
+    """A value that has crossed already: `encode` takes its tree as it is.
+
+    values: how many values of JSON the tree holds, about, for the limit on all of them. The tree
+    must not change while any other that it became a part of is in use.
+    """
+
+    tree: Json
+    values: int
 
 
 class Encoding:
@@ -40,6 +53,9 @@ class Encoding:
             return value  # type: ignore[return-value]
         tag = self._tags.get(kind)
         if kind is not list and tag is None:
+            if kind is Crossed:
+                self._count(value.values, path)  # type: ignore[attr-defined]
+                return value.tree  # type: ignore[no-any-return, attr-defined]
             return self.reference(value, path, in_key=in_key)
         self._enter(value, path, depth)
         tree: Json

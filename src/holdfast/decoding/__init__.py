@@ -8,6 +8,16 @@ it. `holdfast.decoding.tensors` makes step models of torch modules.
 from holdfast.decoding.beam import beam
 from holdfast.decoding.ensemble import Combine, Ensemble
 from holdfast.decoding.greedy import greedy
+from holdfast.decoding.limits import LengthRule
 from holdfast.decoding.protocol import Hypothesis, Marks, StepModel
 
-__all__ = ["Combine", "Ensemble", "Hypothesis", "Marks", "StepModel", "beam", "greedy"]
+__all__ = [
+    "Combine",
+    "Ensemble",
+    "Hypothesis",
+    "LengthRule",
+    "Marks",
+    "StepModel",
+    "beam",
+    "greedy",
+]

@@ -7,7 +7,7 @@ two graphs, its `start` and its `step`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +44,14 @@ class StepModule(Protocol):
         ...
 
 
+class StepCache(NamedTuple):
+    """A module's cache, which row of the source each row decodes, and what no step has changed."""
+
+    sources: NDArray[np.int64]
+    tensors: TensorCache
+    fixed: frozenset[str]
+
+
 class TensorSteps:
     """A torch module as a step model: numpy in and out, without gradients.
 
@@ -56,27 +64,36 @@ class TensorSteps:
         self._device = torch.device(device)
         self._row_axes = {name: _row_axis(name, axes) for name, axes in module.cache_axes.items()}
 
-    def start(self, source: NDArray[np.int64]) -> TensorCache:
+    def start(self, source: NDArray[np.int64]) -> StepCache:
         """The cache for source ids [rows, source]."""
         with torch.inference_mode():
-            return self._module.start(self._tensor(source))
+            tensors = self._module.start(self._tensor(source))
+        return StepCache(np.arange(len(source)), tensors, frozenset(tensors))
 
     def step(
-        self, tokens: NDArray[np.int64], cache: TensorCache
-    ) -> tuple[NDArray[np.float32], TensorCache]:
+        self, tokens: NDArray[np.int64], cache: StepCache
+    ) -> tuple[NDArray[np.float32], StepCache]:
         """One step of every row."""
         with torch.inference_mode():
-            log_probs, cache = self._module.step(self._tensor(tokens), cache)
-            return log_probs.float().cpu().numpy(), cache
+            log_probs, after = self._module.step(self._tensor(tokens), cache.tensors)
+            fixed = frozenset(name for name in cache.fixed if after[name] is cache.tensors[name])
+            return log_probs.float().cpu().numpy(), StepCache(cache.sources, after, fixed)
 
-    def reorder(self, cache: TensorCache, rows: NDArray[np.int64]) -> TensorCache:
-        """The given rows of every tensor."""
+    def reorder(self, cache: StepCache, rows: NDArray[np.int64]) -> StepCache:
+        """The given rows of every tensor.
+
+        What no step has changed depends on the source alone: where hypotheses of one source only
+        trade places, as they mostly do in a beam, it stays as it is.
+        """
+        sources = cache.sources[rows]
+        kept = cache.fixed if np.array_equal(sources, cache.sources) else frozenset[str]()
         with torch.inference_mode():
             chosen = self._tensor(rows)
-            return {
-                name: value.index_select(self._row_axes[name], chosen)
-                for name, value in cache.items()
+            tensors = {
+                name: value if name in kept else value.index_select(self._row_axes[name], chosen)
+                for name, value in cache.tensors.items()
             }
+        return StepCache(sources, tensors, cache.fixed)
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64)).to(self._device)

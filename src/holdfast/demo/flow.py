@@ -22,6 +22,7 @@ from holdfast.demo.report import (
     print_selection,
     print_sweep,
 )
+from holdfast.demo.shipping import export_recommended
 from holdfast.demo.sources import open_corpus
 from holdfast.demo.supervise import KillMoment, Witness, start_worker, watch
 from holdfast.errors import ConfigError
@@ -46,6 +47,7 @@ def run_demo(options: DemoOptions, console: Console | None = None) -> int:
         seed=options.seed,
         threads=options.thread_count,
         steps=options.steps,
+        export=options.export,
     )
     witness = _train(console, plan, plan.write(place), kill=options.kill)
     torch.set_num_threads(plan.threads)
@@ -99,7 +101,7 @@ def write_page(console: Console, finished: FinishedRun, selection: Selection) ->
 
 ClosingStep = Callable[[Console, FinishedRun, Selection], None]
 
-CLOSING_STEPS: list[ClosingStep] = [write_recommended, write_page]
+CLOSING_STEPS: list[ClosingStep] = [write_recommended, export_recommended, write_page]
 """What is done with the selection once it is made and shown, in this order, the page last."""
 
 

@@ -22,7 +22,7 @@ class DemoOptions:
     direction: ISO 639-1 codes. out: folder of the run, new or empty; None makes one under runs/
     named after the time. pairs: train on at most so many sentence pairs. kill: SIGKILL
     the training process once in the middle. steps: train for so many optimizer steps, which
-    makes the same run on every machine, and not for minutes.
+    makes the same run on every machine, and not for minutes. export: release the chosen model.
 
     Raises ConfigError for values that cannot work.
     """
@@ -36,6 +36,7 @@ class DemoOptions:
     pairs: int | None = None
     kill: bool = True
     steps: int | None = None
+    export: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.minutes <= 24 * 60:

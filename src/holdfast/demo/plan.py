@@ -21,7 +21,8 @@ class RunPlan:
     evaluations and saves. save_every_steps counts optimizer steps. dev_sentences: evaluated each
     time. tokens_per_batch: of the longer side, padding included. averaged: checkpoints kept for the
     average at the end. ema_snapshots: kept over the run to make EMAs of other lengths from.
-    step_seconds: what a step counts, None for as long as it takes.
+    step_seconds: what a step counts, None for as long as it takes. export: release the chosen model
+    at the end.
     """
 
     corpus: str
@@ -42,6 +43,7 @@ class RunPlan:
     averaged: int = 5
     ema_snapshots: int = 6
     step_seconds: float | None = None
+    export: bool = True
 
     @classmethod
     def for_budget(
@@ -53,6 +55,7 @@ class RunPlan:
         seed: int,
         threads: int,
         steps: int | None = None,
+        export: bool = True,
     ) -> RunPlan:
         """The plan of a run in the folder `place`: about 20 saves, 10 of them evaluated.
 
@@ -71,6 +74,7 @@ class RunPlan:
             evaluate_every_seconds=2 * save_every,
             # A trifle more, so that rounding never asks for one step too many.
             step_seconds=None if steps is None else seconds / steps * (1 + 1e-9),
+            export=export,
         )
 
     def write(self, place: Path) -> Path:

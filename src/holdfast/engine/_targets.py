@@ -6,6 +6,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,16 +18,17 @@ _PLAIN_TYPES = frozenset({torch.Tensor, torch.nn.Parameter})
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A tensor to be written.
 
     stored: the dtype of the file's bytes. direct: they may go straight into the tensor's memory.
+    reach: bytes its storage must have for that.
     """
 
     tensor: Tensor
     stored: torch.dtype
     direct: bool
+    reach: int = 0
 
     def memory(self) -> memoryview:
         """The memory of a direct target."""
@@ -56,10 +58,31 @@ def plan_target(
     if tensor.shape != shape:
         return f"stored with shape {list(shape)}, the target has {list(tensor.shape)}"
     if tensor.dtype is stored:
-        return Target(tensor, stored, type(tensor) in _PLAIN_TYPES and is_zero_copy(tensor))
+        if type(tensor) in _PLAIN_TYPES and is_zero_copy(tensor):
+            return Target(tensor, stored, direct=True, reach=_reach(tensor, tensor.numel()))
+        return Target(tensor, stored, direct=False)
     if cast and torch.can_cast(stored, tensor.dtype):
         return Target(tensor, stored, direct=False)
     return f"stored as {stored}, the target is {tensor.dtype}"
+
+
+def plan_direct(tensor: Tensor, spec: TensorSpec, dtype: torch.dtype) -> Target | None:
+    """The plan for what nearly every target is, made at a glance; None asks for a closer look.
+
+    That is a plain contiguous CPU tensor of the stored `dtype` (without a note) and shape.
+    """
+    if (
+        tensor.dtype is dtype
+        and type(tensor) in _PLAIN_TYPES
+        and tensor.layout is torch.strided
+        and not tensor.is_nested
+        and tensor.shape == spec.shape
+        and is_zero_copy(tensor)
+    ):
+        reach = int(tensor.storage_offset()) * dtype.itemsize + spec.end - spec.begin
+        if tensor.untyped_storage().nbytes() >= reach:
+            return Target(tensor, dtype, True, reach)
+    return None
 
 
 def _no_place(tensor: Tensor) -> str | None:
@@ -80,8 +103,11 @@ def _no_place(tensor: Tensor) -> str | None:
 
 
 def _storage_holds(tensor: Tensor, span: int) -> bool:
-    end = (tensor.storage_offset() + span) * tensor.itemsize
-    return span == 0 or tensor.untyped_storage().nbytes() >= end
+    return tensor.untyped_storage().nbytes() >= _reach(tensor, span)
+
+
+def _reach(tensor: Tensor, span: int) -> int:
+    return (int(tensor.storage_offset()) + span) * tensor.itemsize if span else 0
 
 
 def chunk_views(tensor: Tensor, max_elements: int) -> Iterator[Tensor]:

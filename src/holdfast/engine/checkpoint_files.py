@@ -13,6 +13,7 @@ from holdfast.engine.rank_file import RankFile
 from holdfast.engine.sharded_state import read_parts, with_parts
 from holdfast.engine.state_file import StateFile, parse_state
 from holdfast.engine.tensor_file import TensorFile, open_tensor_file
+from holdfast.engine.trees import unreadable_trees
 from holdfast.engine.verify import find_damage, find_file_damage, read_proven
 from holdfast.errors import FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES
@@ -83,7 +84,7 @@ class CheckpointFiles:
                     found += [] if damage is None else [str(damage)]
             except LoadError as error:
                 found.append(f"{self._file_of(error) or file}: {error.what}")
-        found += self._holes()
+        found += [*self._holes(), *self._unreadable()]
         # What is wrong with state.json comes up again for every file it describes.
         found = list(dict.fromkeys(found))
         known = {MANIFEST_FILE, *self.manifest.files}
@@ -118,6 +119,16 @@ class CheckpointFiles:
         except LoadError as error:
             return [f"{self._file_of(error) or STATE_FILE}: {error.what}"]
         return []
+
+    def _unreadable(self) -> list[str]:
+        """Trees that no load could make anything of. What is wrong with their bytes is known."""
+        try:
+            state = self.state
+            own = [entry for part in self.parts for entry in part.components.values()]
+        except LoadError:
+            return []
+        found = unreadable_trees([*state.components.values(), *own], state.files)
+        return [f"{STATE_FILE}: {problem}" for problem in found]
 
     def _file_of(self, error: LoadError) -> str:
         """The file an error is about, empty if it is about none."""

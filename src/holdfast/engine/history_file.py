@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from holdfast.errors import FormatError
-from holdfast.jsontext import Json, dump, parse_object
+from holdfast.jsontext import Json, as_text, dump, parse_object
 from holdfast.manifest import HISTORY_FILE, iso_time
 from holdfast.storage.protocol import RunStorage
 
@@ -52,7 +52,7 @@ def resume_line(name: str, global_step: int, passed_over: tuple[str, ...], *, no
     """A line that says the run went on from this checkpoint, and what was passed over."""
     line: dict[str, Json] = {"time": iso_time(now), "resumed_from": name}
     if passed_over:
-        line["passed_over"] = list(passed_over)
+        line["passed_over"] = as_text(passed_over)
     return dump({**line, "global_step": global_step})
 
 
@@ -64,9 +64,9 @@ def read_history(run: RunStorage) -> list[HistoryLine]:
 def _json_metric(value: object) -> Json:
     if isinstance(value, float) and (value != value or value in (float("inf"), -float("inf"))):
         return "NaN" if value != value else _TEXT_OF[value > 0]
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
-    return repr(value)
+    return as_text(value if isinstance(value, str) else repr(value))
 
 
 def _parsed(line: bytes) -> HistoryLine | None:

@@ -9,9 +9,10 @@ from types import TracebackType
 from torch import Tensor
 from typing_extensions import Self
 
+from holdfast.engine._targets import Target
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.pieces import Whole, wholes
-from holdfast.engine.reader import check_targets, read_into, read_new
+from holdfast.engine.reader import check_targets, read_fresh, read_into, read_new
 from holdfast.engine.sharded_reader import check_route, fill_route, read_whole, wholes_of_file
 from holdfast.engine.sharded_state import entry_of
 from holdfast.engine.shares import share_of
@@ -52,6 +53,7 @@ class OpenCheckpoint:
     ) -> None:
         self._files = files
         self._progress = progress
+        self._checked: dict[str, dict[str, Target]] = {}
         self._reader = reader
         self._done = 0
         self._total = 2 * sum(record.bytes for record in files.manifest.files.values())
@@ -92,27 +94,35 @@ class OpenCheckpoint:
         entry = self._entry(component)
         if entry.shapes is None:
             tensors = {
-                name: self._stored(file, name)
+                name: self._stored(file, name, where)
                 for file in self._tensor_files(entry)
+                for where in (file.where,)
                 for name in _own(entry, file)
             }
         else:
             tensors = {name: self._of_pieces(w, name) for name, w in self._pieces(entry).items()}
         return StoredComponent(entry.name, entry.kind, entry.tree, tensors, entry.aliases)
 
-    def verify(self, components: Collection[str]) -> None:
+    def verify(
+        self, components: Collection[str], *, but: Mapping[str, Collection[str]] | None = None
+    ) -> None:
         """Hash every tensor of these components, nothing live touched. Raises DamagedError.
 
-        One of several readers hashes its share; together they hash everything.
+        One of several readers hashes its share; together they hash everything. but: by component,
+        tensors that may be left out since `fill_fresh` will prove them.
         """
         wanted: list[tuple[TensorFile, list[str]]] = []
         for name in components:
             entry = self._entry(name)
-            wanted += [(file, list(_own(entry, file))) for file in self._tensor_files(entry)]
+            left = (but or {}).get(name, ()) if self._in_one_piece(entry) else ()
+            for file in self._tensor_files(entry):
+                names = [n for n in _own(entry, file) if n not in left] if left else None
+                wanted.append((file, list(_own(entry, file)) if names is None else names))
+            if not left:
+                self._proven.add(name)
         reader, saved_by = self._reader, len(self._files.parts)
         for file, names in share_of(wanted, reader.rank, reader.size, saved_by):
             prove_tensors(file, names, progress=self._advance)
-        self._proven.update(components)
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its stored tensor; touches none.
@@ -123,11 +133,13 @@ class OpenCheckpoint:
         if _needs_route(entry, targets):
             check_route(self._all_wholes(entry), targets, self.place)
             return
+        checked: dict[str, Target] = {}
         for file, here in self._by_file(component, targets):
-            check_targets(file, here)
+            checked |= check_targets(file, here)
+        self._checked[component] = checked
 
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
-        """Read stored tensors straight into the targets, hashing them on the way.
+        """Read stored tensors straight into live targets, hashing them again on the way.
 
         Of a DTensor its local part is filled, and no more is read than that takes. Of a piece that
         was proven by `verify` only the rows needed are read.
@@ -138,8 +150,23 @@ class OpenCheckpoint:
             wholes = self._all_wholes(entry)
             fill_route(wholes, targets, self.place, hashed=hashed, progress=self._advance)
             return
+        checked = self._checked.get(component)
         for file, here in self._by_file(component, targets):
-            read_into(file, here, progress=self._advance)
+            read_into(file, here, checked=checked, progress=self._advance)
+
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Read stored tensors into memory nobody uses yet, proven in the same pass.
+
+        Raises DamagedError.
+        """
+        entry = self._entry(component)
+        if _needs_route(entry, targets):
+            self.fill(component, targets)
+            return
+        checked = self._checked.get(component)
+        twice = 2 if self._in_one_piece(entry) else 1
+        for file, here in self._by_file(component, targets):
+            read_fresh(file, here, checked=checked, progress=lambda n: self._advance(twice * n))
 
     def read(self, component: str, names: Iterable[str]) -> dict[str, Tensor]:
         """Read stored tensors into new memory on the CPU, proven. Raises DamagedError."""
@@ -185,6 +212,10 @@ class OpenCheckpoint:
             )
         return entry
 
+    def _in_one_piece(self, entry: ComponentEntry) -> bool:
+        """Whether this reader, alone, finds every tensor whole in one place."""
+        return entry.shapes is None and self._reader.size == 1
+
     def _pieces(self, entry: ComponentEntry) -> dict[str, Whole]:
         if entry.name not in self._wholes:
             self._wholes[entry.name] = wholes(self._files, entry)
@@ -214,6 +245,8 @@ class OpenCheckpoint:
         files = self._tensor_files(self._entry(component))
         if not files:
             raise FormatError(f"The component {component} has no tensors", where=self.place)
+        if len(files) == 1:
+            return [(files[0], dict(targets))]
         left = dict(targets)
         divided = []
         for file in files[:-1]:
@@ -221,7 +254,8 @@ class OpenCheckpoint:
         return [(file, here) for file, here in [*divided, (files[-1], left)] if here]
 
     def _of_pieces(self, whole: Whole, name: str) -> StoredTensor:
-        first = self._stored(whole.pieces[0].file, name)
+        file = whole.pieces[0].file
+        first = self._stored(file, name, file.where)
         entire = len(whole.pieces) == 1
         return StoredTensor(
             first.dtype,
@@ -231,12 +265,12 @@ class OpenCheckpoint:
         )
 
     @staticmethod
-    def _stored(file: TensorFile, name: str) -> StoredTensor:
+    def _stored(file: TensorFile, name: str, where: str) -> StoredTensor:
         spec, note = file.specs[name], file.notes.get(name)
         digest = file.digests[name].hex()
         if not note:
-            return StoredTensor(torch_dtype(spec.dtype, where=file.where), spec.shape, None, digest)
-        shell = allocate(spec, note, "meta", where=file.where)
+            return StoredTensor(torch_dtype(spec.dtype, where=where), spec.shape, None, digest)
+        shell = allocate(spec, note, "meta", where=where)
         order = note.get("order")
         dimensions = tuple(int(d) for d in order) if isinstance(order, list) else None
         return StoredTensor(shell.dtype, tuple(shell.shape), dimensions, digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
@@ -17,6 +17,7 @@ BATCH_TENSOR_BYTES = 64 << 10
 """Tensors up to this size are read together with their neighbours."""
 
 _THREADS_MAX = 8
+_THREADED_MIN_BYTES = 8 << 20
 
 Progress: TypeAlias = Callable[[int], None]
 """Called with the number of bytes just done, from any thread, one call at a time."""
@@ -39,23 +40,24 @@ class Unit:
 def cut_units(specs: Mapping[str, TensorSpec], names: Iterable[str] | None = None) -> list[Unit]:
     """Divide tensors into units, in offset order. specs: in offset order. names: None for all."""
     wanted = specs if names is None else set(names)
+    every = names is None or set(wanted).issuperset(specs)
     units: list[Unit] = []
     batch: list[str] = []
     begin = end = 0
-    for name, spec in specs.items():
-        if name not in wanted:
+    for name, (_, _, first, last) in specs.items():
+        if not every and name not in wanted:
             continue
-        small = spec.end - spec.begin <= BATCH_TENSOR_BYTES
-        if batch and (not small or spec.begin != end or spec.end - begin > CHUNK_BYTES):
+        small = last - first <= BATCH_TENSOR_BYTES
+        if batch and (not small or first != end or last - begin > CHUNK_BYTES):
             units.append(Unit(begin, end, tuple(batch)))
             batch = []
         if not small:
-            units.append(Unit(spec.begin, spec.end, (name,)))
+            units.append(Unit(first, last, (name,)))
             continue
         if not batch:
-            begin = spec.begin
+            begin = first
         batch.append(name)
-        end = spec.end
+        end = last
     if batch:
         units.append(Unit(begin, end, tuple(batch)))
     return units
@@ -65,6 +67,11 @@ def chunks(begin: int, end: int, step: int = CHUNK_BYTES) -> Iterator[tuple[int,
     """Cut a byte range into pieces of at most `step`."""
     for start in range(begin, end, step):
         yield start, min(start + step, end)
+
+
+def threads_for(units: Sequence[Unit]) -> int:
+    """How many threads to `run_units` with: little data is read sooner than threads start."""
+    return 1 if sum(unit.end - unit.begin for unit in units) < _THREADED_MIN_BYTES else 0
 
 
 def run_units(units: list[T], work: Callable[[Iterator[T]], None], *, threads: int = 0) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -97,7 +98,7 @@ def part_of(
         offsets[name] = {n: at for n, (_, at) in boxes.items() if any(at)}
         shapes[name] = {n: _shape(component, n) for n in component.tensors}
         sizes[name] = sum(
-            tensor.itemsize * Box((), shapes[name][n]).elements
+            tensor.itemsize * prod(shapes[name][n]) if n in component.placed else tensor.nbytes
             for n, tensor in component.tensors.items()
         )
     return Part(mine, offsets, shapes, sizes, sources)

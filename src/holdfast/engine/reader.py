@@ -9,7 +9,14 @@ import torch
 from torch import Tensor
 
 from holdfast.digest import Hasher, raw_digest
-from holdfast.engine._targets import Stage, Target, chunk_views, plan_target, synchronize
+from holdfast.engine._targets import (
+    Stage,
+    Target,
+    chunk_views,
+    plan_direct,
+    plan_target,
+    synchronize,
+)
 from holdfast.engine.ranges import (
     CHUNK_BYTES,
     Progress,
@@ -18,20 +25,23 @@ from holdfast.engine.ranges import (
     cut_units,
     run_units,
     serialised,
+    threads_for,
 )
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.engine.verify import tensor_damage
 from holdfast.errors import FormatError, HoldfastError, InterruptedLoadError, MismatchError
-from holdfast.tensorfile import allocate
+from holdfast.tensorfile import allocate, torch_dtype
 
 
-def check_targets(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool = False) -> None:
+def check_targets(
+    file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool = False
+) -> dict[str, Target]:
     """Prove that every target can take the stored tensor of its name; touches none.
 
     cast: allow another dtype where torch.can_cast does (never float to integer).
-    Raises MismatchError listing every target that cannot.
+    Returns how each is to be written. Raises MismatchError listing every target that cannot.
     """
-    _plan(file, targets, cast=cast)
+    return _plan(file, targets, cast=cast)
 
 
 def read_into(
@@ -39,16 +49,18 @@ def read_into(
     targets: Mapping[str, Tensor],
     *,
     cast: bool = False,
+    checked: Mapping[str, Target] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Read stored tensors into live ones, by name, hashing the bytes again on the way.
 
     Contiguous CPU targets are read into where they lie; all others through 512 KiB chunks, pinned
     for CUDA. Extra memory: two chunks per thread. Devices are synchronised before and after.
+    checked: what `check_targets` returned, to save doing that again.
     Raises MismatchError before anything is written if a target does not fit; InterruptedLoadError
     if bytes differ or cannot be read, naming what failed: live tensors may have changed by then.
     """
-    plan = _plan(file, targets, cast=cast)
+    plan = _checked(targets, checked) or _plan(file, targets, cast=cast)
     try:
         _fill(file, plan, progress)
     except (HoldfastError, OSError, RuntimeError) as error:
@@ -58,6 +70,20 @@ def read_into(
             where=file.where,
             fix="load a sound checkpoint before going on: some tensors hold new values, some old",
         ) from error
+
+
+def read_fresh(
+    file: TensorFile,
+    targets: Mapping[str, Tensor],
+    *,
+    checked: Mapping[str, Target] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """As `read_into`, where nobody uses the targets yet: one pass reads and proves.
+
+    Raises DamagedError if bytes are not what was committed; the targets then hold no values.
+    """
+    _fill(file, _checked(targets, checked) or _plan(file, targets, cast=False), progress)
 
 
 def read_new(
@@ -98,15 +124,43 @@ def _allocate(file: TensorFile, name: str, device: torch.device | str) -> Tensor
     )
 
 
+def _checked(
+    targets: Mapping[str, Tensor], checked: Mapping[str, Target] | None
+) -> dict[str, Target] | None:
+    """The part of an earlier check that these targets are, None if it does not hold any more."""
+    if checked is None:
+        return None
+    plan: dict[str, Target] = {}
+    for name, tensor in targets.items():
+        target = checked.get(name)
+        if target is None or target.tensor is not tensor:
+            return None
+        # Memory can be freed behind a view of it.
+        if target.direct and tensor.untyped_storage().nbytes() < target.reach:
+            return None
+        plan[name] = target
+    return plan
+
+
 def _plan(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool) -> dict[str, Target]:
     plan: dict[str, Target] = {}
     problems: list[str] = []
     place = file.where
+    specs, notes = file.specs, file.notes
+    dtypes: dict[str, torch.dtype] = {}
     for name, tensor in targets.items():
-        spec, note = file.specs.get(name), file.notes.get(name)
+        spec, note = specs.get(name), notes.get(name)
         if spec is None:
             problems.append(f"{name}: not in the file")
             continue
+        if note is None:
+            dtype = dtypes.get(spec.dtype)
+            if dtype is None:
+                dtype = dtypes[spec.dtype] = torch_dtype(spec.dtype, where=place)
+            direct = plan_direct(tensor, spec, dtype)
+            if direct is not None:
+                plan[name] = direct
+                continue
         where = f"{place}, tensor {name[:200]!r}" if note else place
         planned = plan_target(tensor, spec, note, cast=cast, where=where)
         if isinstance(planned, str):
@@ -125,7 +179,7 @@ def _plan(file: TensorFile, targets: Mapping[str, Tensor], *, cast: bool) -> dic
 
 def _fill(file: TensorFile, plan: Mapping[str, Target], progress: Progress | None) -> None:
     report = serialised(progress)
-    devices = {target.tensor.device for target in plan.values()}
+    devices = {target.tensor.device for target in plan.values() if not target.direct}
     synchronize(devices)
 
     def work(units: Iterator[Unit]) -> None:
@@ -135,7 +189,8 @@ def _fill(file: TensorFile, plan: Mapping[str, Target], progress: Progress | Non
                 _fill_unit(file, unit, plan, stage, report)
 
     try:
-        run_units(cut_units(file.specs, plan), work)
+        units = cut_units(file.specs, plan)
+        run_units(units, work, threads=threads_for(units))
     finally:
         synchronize(devices)
         direct = [target.tensor for target in plan.values() if target.direct]
@@ -168,12 +223,12 @@ def _fill_batch(file: TensorFile, unit: Unit, plan: Mapping[str, Target], stage:
     data = buffer.view[: unit.end - unit.begin]
     address = buffer.tensor.data_ptr()
     file.opened.read_into(file.file, file.data_start + unit.begin, data)
+    specs, digests, first = file.specs, file.digests, unit.begin
     for name in unit.names:
-        spec = file.specs[name]
-        begin, end = spec.begin - unit.begin, spec.end - unit.begin
-        part = data[begin:end]
-        found = raw_digest(part)
-        if found != file.digests[name]:
+        spec = specs[name]
+        begin, end = spec.begin - first, spec.end - first
+        found = raw_digest(data[begin:end])
+        if found != digests[name]:
             raise tensor_damage(file, name, found).error(file.opened.place)
         target = plan[name]
         if target.direct:

@@ -14,6 +14,7 @@ from holdfast.engine.ranges import (
     cut_units,
     run_units,
     serialised,
+    threads_for,
 )
 from holdfast.engine.tensor_file import TensorFile
 from holdfast.errors import DamagedError
@@ -150,7 +151,8 @@ def _hash_tensors(
                 if found != file.digests[name]:
                     mismatch(tensor_damage(file, name, found))
 
-    run_units(cut_units(file.specs, names), work)
+    units = cut_units(file.specs, names)
+    run_units(units, work, threads=threads_for(units))
 
 
 def _unit_digests(

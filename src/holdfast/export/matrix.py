@@ -38,6 +38,13 @@ def example_case(graph: Graph, *, seed: int = 0) -> Case:
     return _case(graph, "the example", _distinct(graph.signature, _EXAMPLE_SIZES), seed)
 
 
+def draw_case(graph: Graph, sizes: Mapping[str, int], *, seed: int = 0) -> Case:
+    """Inputs of the given sizes, one for each axis of the graph, without padding."""
+    case = _case(graph, "as asked for", sizes, seed)
+    graph.signature.check([to_numpy_like(tensor) for tensor in case.inputs])
+    return case
+
+
 def shape_matrix(graph: Graph, *, seed: int = 0) -> list[Case]:
     """Every case an artifact of the graph is compared on; the example comes first.
 

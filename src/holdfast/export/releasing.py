@@ -145,7 +145,9 @@ def _identity(
     names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
     signatures: dict[str, Json] = {g.name: g.signature.to_dict() for g in target.graphs}
     given: dict[str, Json] = {
-        name: hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else sha256_of(value)
+        name: hashlib.sha256(value).hexdigest()
+        if isinstance(value, bytes)
+        else sha256_of(Path(value))
         for name, value in target.files.items()
     }
     return {
@@ -202,7 +204,7 @@ def _write_files(target: Exportable, folder: Path) -> list[str]:
     for name, value in target.files.items():
         if check_name(name) in _RESERVED:
             raise ConfigError(f"{name} is a name of the release itself", fix="rename the file")
-        (folder / name).write_bytes(value if isinstance(value, bytes) else value.read_bytes())
+        (folder / name).write_bytes(value if isinstance(value, bytes) else Path(value).read_bytes())
     return list(target.files)
 
 

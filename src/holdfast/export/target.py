@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypeAlias
 
 from torch import nn
@@ -33,7 +33,7 @@ class Exportable:
     graphs: tuple[Graph, ...]
     checks: tuple[Check, ...] = ()
     measure: Measure | None = None
-    files: Mapping[str, Path | bytes] = field(default_factory=dict)
+    files: Mapping[str, str | os.PathLike[str] | bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         names = [graph.name for graph in self.graphs]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from holdfast.clock import Clock
+from holdfast.engine.catalog import CatalogReader
 from holdfast.manager.config import CheckpointConfig
 from holdfast.manager.decisions import Decisions
 from holdfast.manager.history import MetricsHistory
@@ -32,6 +33,7 @@ class Context:
     decisions: Decisions
     writer: Writer
     ranks: Ranks
+    catalog: CatalogReader
     restored: Mapping[str, str] = field(default_factory=dict)
 
     @property

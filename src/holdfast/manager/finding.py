@@ -18,7 +18,7 @@ Reference: TypeAlias = int | str | os.PathLike[str]
 
 def latest(context: Context) -> Path | None:
     """Folder of the newest checkpoint, None if there is none."""
-    newest = read_catalog(context.run).newest
+    newest = context.catalog.read().newest
     return None if newest is None else context.path(newest.name)
 
 
@@ -40,7 +40,7 @@ def best_path(context: Context, metric: str | None) -> Path | None:
     Raises ConfigError for a metric that is not tracked.
     """
     tracked = context.deciding if metric is None else context.config.tracked_metric(metric)
-    winner = best(read_catalog(context.run).infos, tracked.name, tracked.mode)
+    winner = best(context.catalog.read().infos, tracked.name, tracked.mode)
     return None if winner is None else context.path(winner.name)
 
 

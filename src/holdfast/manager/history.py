@@ -7,9 +7,13 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from holdfast.codec import Crossed
 from holdfast.engine.history_file import metrics_line, resume_line
+from holdfast.errors import UnsavableError
+from holdfast.jsontext import dump
 from holdfast.manifest import HISTORY_FILE
 from holdfast.policy import Metric
+from holdfast.state import torch_codec
 from holdfast.storage.protocol import RunStorage
 
 
@@ -27,6 +31,17 @@ class MetricsHistory:
         self._pending: deque[bytes] = deque()
         self._last: dict[str, Any] | None = None
         self.records: list[dict[str, Any]] = []
+        self._crossed: list[object] = []
+        self._best: dict[Metric, tuple[int, float | None]] = {}
+
+    def carried(self) -> list[object]:
+        """The records as they go into a checkpoint.
+
+        There are thousands after a while, and each save has them all: what has crossed to JSON
+        once does not do so again while training waits.
+        """
+        self._crossed += map(_crossed, self.records[len(self._crossed) :])
+        return list(self._crossed)
 
     def add(
         self,
@@ -67,16 +82,18 @@ class MetricsHistory:
     def replace(self, records: list[dict[str, Any]]) -> None:
         """Take over the history of a restored checkpoint."""
         self.records = [dict(record) for record in records]
+        self._crossed, self._best = [], {}
         self._last = self.records[-1] if self.records else None
 
     def best(self, metric: Metric) -> float | None:
         """The best finite value of the metric so far, None if there is none."""
-        found: float | None = None
-        for record in self.records:
+        seen, found = self._best.get(metric, (0, None))
+        for record in self.records[seen:]:
             metrics = record.get("metrics")
             value = metrics.get(metric.name) if isinstance(metrics, Mapping) else None
             if isinstance(value, (int, float)) and metric.improves(float(value), found):
                 found = float(value)
+        self._best[metric] = (len(self.records), found)
         return found
 
     def forget_lines(self) -> None:
@@ -94,3 +111,13 @@ class MetricsHistory:
 def _same(first: Mapping[str, object], second: Mapping[str, object]) -> bool:
     """Equal, NaN counting as equal to itself (repr is exact for floats)."""
     return repr(first) == repr(second)
+
+
+def _crossed(record: Mapping[str, Any]) -> object:
+    """The record as JSON, or itself where it holds tensors, which are stored beside the JSON."""
+    try:
+        tree = torch_codec().encode(dict(record), where="metrics_history")
+    except UnsavableError:
+        return record
+    text = dump(tree)
+    return Crossed(tree, 1 + sum(map(text.count, (b",", b":", b"[", b"{"))))

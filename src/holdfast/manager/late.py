@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.engine.amend import add_metrics
-from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.engine.catalog import Entry
 from holdfast.engine.prune import refresh_pointers
 from holdfast.errors import ConfigError
 from holdfast.manager.context import Context
@@ -17,7 +17,12 @@ from holdfast.values import CheckpointInfo
 def record(
     context: Context, entry: Entry, metrics: Mapping[str, Any], *, overwrite: bool
 ) -> CheckpointInfo:
-    """Attach metrics to a committed checkpoint, and note them in the history and pointers."""
+    """Attach metrics to a committed checkpoint, and note them in the history and pointers.
+
+    Of many ranks, rank 0 does it.
+    """
+    if context.ranks.many and not context.ranks.leads:
+        return entry.info
     numbers = numeric_metrics(metrics)
     unfit = sorted(set(metrics) - set(numbers))
     if unfit or not numbers:
@@ -34,5 +39,5 @@ def record(
         recorded_for=entry.name,
     )
     context.history.flush()
-    refresh_pointers(context.run, read_catalog(context.run).infos, context.config.tracked)
+    refresh_pointers(context.run, context.catalog.read().infos, context.config.tracked)
     return info

@@ -20,7 +20,7 @@ from typing_extensions import Self
 from holdfast.clock import Clock
 from holdfast.coordination import Coordination
 from holdfast.engine.amend import set_pin
-from holdfast.engine.catalog import Entry, read_catalog
+from holdfast.engine.catalog import Entry
 from holdfast.engine.ledger import SaveStats
 from holdfast.errors import ConfigError, HoldfastWarning
 from holdfast.manager import finding, late
@@ -35,6 +35,7 @@ from holdfast.policy import Decision, Retention, Trigger
 from holdfast.session import LiveObjects, Only, ResumeReport, Wanted, device_of
 from holdfast.session.resume import Depth
 from holdfast.state import CastPolicy
+from holdfast.state.key_mapping import KeyMapping, as_mapping
 from holdfast.storage import LocalRun
 from holdfast.values import CheckpointInfo, SaveReason
 
@@ -77,15 +78,9 @@ class CheckpointManager:
             model, optimizer, scheduler, scaler, generators=dict(generators or {})
         )
         run = LocalRun(config.checkpoint_dir)
+        callbacks = Callbacks(on_commit, on_failure)
         self._parts = assemble(
-            run,
-            config,
-            self.objects,
-            triggers,
-            retention,
-            clock,
-            Callbacks(on_commit, on_failure),
-            coordination,
+            run, config, self.objects, triggers, retention, clock, callbacks, coordination
         )
         self._context = self._parts.context
         self._at_exit = weakref.finalize(self, self._parts.saving.failures.report)
@@ -162,13 +157,10 @@ class CheckpointManager:
     def agree(self, value: T) -> T:
         """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
 
-        For whatever ends or changes the loop: `if manager.agree(stopper.should_stop): break`. All
-        ranks must call it. value: anything JSON can hold. Raises SaveError if a rank has ended.
+        `if manager.agree(stopper.should_stop): break`. All ranks must call it. value: anything that
+        JSON can hold. Raises SaveError if a rank has ended.
         """
-        if not self._context.ranks.many:
-            return value
-        found: T = self._context.ranks.agree("agree", value, lambda all_ranks: all_ranks[0])
-        return found
+        return self._context.ranks.of_first(value)
 
     @property
     def last_decision(self) -> Decision | None:
@@ -219,10 +211,7 @@ class CheckpointManager:
         Of many ranks, rank 0 does it. Raises LockedError if another process writes the run.
         """
         self.wait()
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return
-        self._context.writer.ensure()
-        for text in self._parts.rotation.prune():
+        for text in self._parts.rotation.prune_now():
             warnings.warn(text, HoldfastWarning, stacklevel=2)
 
     def plan_prune(self) -> PruneReport:
@@ -248,15 +237,13 @@ class CheckpointManager:
         `save` and stand in the history. Works while another process writes; of many ranks, rank 0
         does it. Raises ConfigError if the checkpoint has another value and `overwrite` is not set.
         """
-        if self._context.ranks.many and not self._context.ranks.leads:
-            return self._find(checkpoint).info
         return late.record(self._context, self._find(checkpoint), metrics, overwrite=overwrite)
 
     # Finding
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """Every committed checkpoint, oldest first, from the manifests alone."""
-        return read_catalog(self._context.run).infos
+        return list(self._context.catalog.read().infos)
 
     def get_latest_checkpoint(self) -> Path | None:
         """Folder of the newest checkpoint (by step, not by file time), None if there is none."""
@@ -287,6 +274,7 @@ class CheckpointManager:
         only: Only | None = None,
         map_location: str | torch.device | None = None,
         cast: CastPolicy = "refuse",
+        mapping: str | os.PathLike[str] | KeyMapping | None = None,
     ) -> LoadedCheckpoint:
         """Restore a checkpoint into the live objects, verified, all or nothing.
 
@@ -303,7 +291,8 @@ class CheckpointManager:
         map_location: the device for tensors that no live tensor stands ready for: those in the
         state of other objects, in extra_state and in the state dicts of the result; the CPU by
         default. Live tensors are filled where they are. cast: "floating" converts between floating
-        dtypes.
+        dtypes. mapping: names of the model's tensors in the checkpoint, as `holdfast doctor` writes
+        them; alone it stands for components=["model"].
 
         Returns epoch, global_step, best_metric, metrics, metrics_history, timestamp, model_config,
         extra_state; the state dicts of components are read when asked for.
@@ -311,8 +300,9 @@ class CheckpointManager:
         no live object has changed then; InterruptedLoadError says that some have.
         """
         self.wait()
+        device, names = device_of(map_location), as_mapping(mapping)
         wanted = Wanted(
-            load_optimizer, load_rng_state, components, only, strict, cast, device_of(map_location)
+            load_optimizer, load_rng_state, components, only, strict, cast, device, names
         )
         path = None if checkpoint_path is None else Path(checkpoint_path)
         return self._parts.restoring.load(path or finding.require_latest(self._context), wanted)

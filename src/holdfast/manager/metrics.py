@@ -7,6 +7,7 @@ import operator
 from collections.abc import Mapping
 from typing import SupportsIndex
 
+from holdfast.codec import is_text
 from holdfast.errors import ConfigError, UnsavableError
 from holdfast.policy import Measurement
 from holdfast.state import copied
@@ -28,6 +29,12 @@ def numeric_metrics(metrics: Mapping[str, object] | None) -> dict[str, float]:
                 f"The name of a metric must be a string, found {name!r}",
                 where="metrics",
                 fix="name it, for example metrics={'val_loss': 1.5}",
+            )
+        if not is_text(name):
+            raise UnsavableError(
+                f"The name of a metric must be text, {name!a} holds half of a surrogate pair",
+                where="metrics",
+                fix="decode it as what it is before it becomes a name",
             )
         number = as_number(value)
         if number is not None:

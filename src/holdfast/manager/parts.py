@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.coordination import Coordination
+from holdfast.engine.catalog import CatalogReader
 from holdfast.errors import ConfigError
 from holdfast.manager.background import Callbacks
 from holdfast.manager.config import CheckpointConfig
@@ -68,6 +69,7 @@ def assemble(
         timeline=Timeline(),
         decisions=Decisions(triggers, only_best),
         writer=Writer(run),
+        catalog=CatalogReader(run),
         ranks=ranks,
     )
     interruptions = Interruptions(context)

@@ -71,6 +71,13 @@ class Ranks:
         except RankFailedError as error:
             raise as_save_error(error, self._place) from error
 
+    def of_first(self, value: T) -> T:
+        """Rank 0's value on every rank."""
+        if not self.many:
+            return value
+        found: T = self.agree("agree", value, lambda all_ranks: all_ranks[0])
+        return found
+
     def together(self) -> Together | None:
         """For a load by all ranks; None for one process alone. Raises LoadError."""
         if not self.many:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from holdfast.engine.catalog import Catalog, read_catalog
+from holdfast.engine.catalog import Catalog
 from holdfast.engine.prune import Pruned, carry_out, plan_unread, refresh_pointers
 from holdfast.engine.save import SaveRequest
 from holdfast.manager.context import Context
@@ -44,7 +44,7 @@ class Rotation:
 
     def report(self) -> PruneReport:
         """What `prune` would do now, by name; deletes nothing."""
-        catalog = read_catalog(self._context.run)
+        catalog = self._context.catalog.read()
         plan = self._plan(catalog)
         names: dict[str, list[str]] = {}
         for entry in catalog.entries:
@@ -57,14 +57,24 @@ class Rotation:
         delete = {name: why for identity, why in plan.delete.items() for name in names[identity]}
         return PruneReport(unreadable | keep, delete, plan.warnings)
 
+    def prune_now(self) -> list[str]:
+        """`prune` because it was asked for; of many ranks, rank 0 does it. Raises LockedError."""
+        if self._context.ranks.many and not self._context.ranks.leads:
+            return []
+        self._context.writer.ensure()
+        return self.prune()
+
     def prune(self) -> list[str]:
         """Delete what the rule gives up and refresh the pointers.
 
         What fails stays; what is being read stays until it is not. Returns what to warn the user
         of, each sentence once.
         """
-        catalog = read_catalog(self._context.run)
+        catalog = self._context.catalog.read()
         plan = self._plan(catalog)
+        if not self._holds(plan, catalog):
+            catalog = self._context.catalog.read()
+            plan = self._plan(catalog)
         pruned = self._carry_out(plan, catalog)
         texts = list(plan.warnings) if self._matters(plan) else []
         for name, problem in pruned.failed.items():
@@ -80,7 +90,7 @@ class Rotation:
         The present newest, the best, pinned and restored ones stay, whatever the rule says: the
         new checkpoint does not exist yet.
         """
-        catalog = read_catalog(self._context.run)
+        catalog = self._context.catalog.read()
         newest = catalog.newest
         if newest is None:
             return False
@@ -102,6 +112,8 @@ class Rotation:
             if winner is not None:
                 protected[winner.id] = f"the best by {metric} until the next is saved"
         plan = self._plan(catalog, extra=to_come, protected=protected)
+        if not self._holds(plan, catalog):
+            return False
         delete = {identity: why for identity, why in plan.delete.items() if identity != _TO_COME}
         return bool(self._carry_out(replace(plan, delete=delete), catalog).removed)
 
@@ -123,6 +135,11 @@ class Rotation:
             protected={**context.restored, **(protected or {})},
             extra=extra,
         )
+
+    def _holds(self, plan: PrunePlan, catalog: Catalog) -> bool:
+        """Whether what is to be deleted is still what the plan was made for."""
+        doomed = [entry for entry in catalog.entries if entry.manifest.id in plan.delete]
+        return self._context.catalog.still(doomed)
 
     def _carry_out(self, plan: PrunePlan, catalog: Catalog) -> Pruned:
         context = self._context

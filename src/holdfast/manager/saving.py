@@ -12,7 +12,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from holdfast.engine.catalog import read_catalog
 from holdfast.engine.progress import Progress
 from holdfast.engine.provenance import gather_provenance
 from holdfast.engine.rank_part import Agreed
@@ -234,7 +233,7 @@ class Saving:
 
     def _infos(self) -> list[CheckpointInfo]:
         """Every checkpoint, committed or pending, oldest first."""
-        infos = [*read_catalog(self._context.run).infos, *self.saves.pending_infos]
+        infos = [*self._context.catalog.read().infos, *self.saves.pending_infos]
         return sorted(infos, key=lambda info: info.order)
 
     def _prepare(
@@ -300,7 +299,7 @@ class Saving:
             "global_step": position.step,
             "metrics": dict(position.metrics),
             "best_metric": context.best_metric,
-            "metrics_history": context.history.records,
+            "metrics_history": context.history.carried(),
             "model_config": model_config,
             "extra_state": position.extra_state,
             "triggers": to_store(context.decisions.after_save(moment)),

@@ -18,7 +18,7 @@ from typing import cast
 
 from holdfast.digest import digest_bytes
 from holdfast.errors import DamagedError
-from holdfast.jsontext import Json, dump, parse_object
+from holdfast.jsontext import Json, as_text, dump, parse_object
 from holdfast.manifest.fields import manifest_from_fields, manifest_to_fields, metric_out
 from holdfast.manifest.record import Manifest
 
@@ -59,7 +59,8 @@ def edit_manifest(
 
 def _seal(fields: Mapping[str, Json]) -> bytes:
     """The fields as text, and the digest of that text at its end."""
-    body = dump(dict(fields), indent=2)
+    # A command line or a message may hold bytes that are no text.
+    body = dump(as_text(fields), indent=2)
     covered = body[: -len("\n}")] + b",\n"
     return covered + b'  "digest": "' + digest_bytes(covered).encode("ascii") + b'"\n}\n'
 

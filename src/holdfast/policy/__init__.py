@@ -26,6 +26,7 @@ from holdfast.policy.retention_rules import (
     KeepUnscored,
     KeepWithin,
 )
+from holdfast.policy.retention_text import parse_retention
 from holdfast.policy.schedule_triggers import AtSteps, EveryEpochs, EverySeconds, EverySteps
 from holdfast.policy.snapshot_retention import KeepEMASnapshots
 from holdfast.policy.trigger_state import remember_failure, remember_save
@@ -70,6 +71,7 @@ __all__ = [
     "best",
     "default_retention",
     "measured",
+    "parse_retention",
     "plan_prune",
     "rank",
     "remember_failure",

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
 from holdfast.session.checklist import Line
-from holdfast.session.objects import LiveObjects
+from holdfast.session.objects import SCHEDULER, LiveObjects
 
 _COUNT_MAX = 1 << 63
 
 
-def counter_lines(objects: LiveObjects, epoch: int, global_step: int) -> list[Line]:
-    """One line for each counter found; a difference is a note, since it can have good reasons."""
+def counter_lines(
+    objects: LiveObjects, restored: Collection[str], epoch: int, global_step: int
+) -> list[Line]:
+    """One line for each counter found; a difference is a note, since it can have good reasons.
+
+    restored: names of the components that were; the counters of others say nothing of the record.
+    """
     lines = [Line("epoch, step", "restored", f"epoch {epoch}, global step {global_step}")]
-    scheduler = getattr(objects.scheduler, "last_epoch", None)
+    scheduler = getattr(objects.scheduler, "last_epoch", None) if SCHEDULER in restored else None
     if isinstance(scheduler, int) and abs(scheduler) < _COUNT_MAX:
         lines.append(_scheduler_line(scheduler, epoch, global_step))
     for name, optimizer in objects.optimizers():
-        counted = _optimizer_steps(optimizer)
+        counted = _optimizer_steps(optimizer) if name in restored else None
         if counted is not None:
             lines.append(_optimizer_line(name, counted, global_step))
     return lines

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 from torch.optim import Optimizer
 
-from holdfast.session.objects import MODEL, RNG, RUN, SCALER, SCHEDULER, LiveObjects
+from holdfast.session.objects import MODEL, OPTIMIZER, RNG, RUN, SCALER, SCHEDULER, LiveObjects
 from holdfast.state import (
     ComponentState,
     SavesItself,
@@ -15,6 +15,7 @@ from holdfast.state import (
     capture_object,
     capture_optimizer,
     capture_rng,
+    module_state,
 )
 
 
@@ -34,8 +35,15 @@ def capture_session(
     place of the present ones. Raises UnsavableError naming the value that cannot
     be saved.
     """
-    names = objects.parameter_names()
-    states = [capture_module(MODEL, objects.model)]
+    objects.gather_nothing()
+    optimizers = [name for name, _ in objects.optimizers() if with_optimizer or name != OPTIMIZER]
+    looked_at = {
+        name: module_state(module)
+        for name, module in objects.modules()
+        if not isinstance(module, SavesItself)
+    }
+    names = objects.parameter_names(looked_at) if optimizers else {}
+    states = [capture_module(MODEL, objects.model, state=looked_at.get(MODEL))]
     if with_optimizer:
         if objects.optimizer is not None:
             states.append(capture_optimizer("optimizer", objects.optimizer, names))
@@ -47,7 +55,7 @@ def capture_session(
         if isinstance(value, SavesItself):
             states.append(value.capture_component(name))
         elif isinstance(value, nn.Module):
-            states.append(capture_module(name, value))
+            states.append(capture_module(name, value, state=looked_at[name]))
         elif isinstance(value, Optimizer):
             states.append(capture_optimizer(name, value, names))
         else:

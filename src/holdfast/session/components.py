@@ -19,13 +19,12 @@ def read_component(source: CheckpointSource, component: str, device: torch.devic
     Others: what their `state_dict()` had returned. Raises LoadError if bytes are damaged.
     """
     stored = source.stored(component)
-    source.verify([component])
     plan = plan_value(stored, device=device)
     tensors = {
         name: plan.targets[name] if name in plan.targets else facts.allocate(device)
         for name, facts in stored.tensors.items()
     }
-    source.fill(component, tensors)
+    source.fill_fresh(component, tensors)
     plan.finish()
     value: Any = plan.value
     if stored.kind == "module":

@@ -85,17 +85,26 @@ class FolderSource:
         """Everything about a component but the data of its tensors."""
         return self._checkpoint.stored(component)
 
-    def verify(self, components: Collection[str]) -> None:
-        """Prove every byte of these components. Raises DamagedError naming file and tensor."""
+    def verify(
+        self, components: Collection[str], *, but: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Prove every byte of these components; `but`: what `fill_fresh` will prove as well.
+
+        Raises DamagedError naming file and tensor.
+        """
         if self._prove:
-            self._checkpoint.verify(components)
+            self._checkpoint.verify(components, but=but)
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its tensor; touches none. Raises MismatchError."""
         self._checkpoint.check(component, targets)
 
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Write stored tensors into memory nobody uses yet, proven in the same pass."""
+        self._checkpoint.fill_fresh(component, targets)
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
-        """Write stored tensors into the targets, hashed again on the way."""
+        """Write stored tensors into live targets, hashed again on the way."""
         self._checkpoint.fill(component, targets)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from holdfast.session.agreement import counter_lines
 from holdfast.session.checklist import Line
 from holdfast.session.components import read_component
 from holdfast.session.folder import FolderSource
-from holdfast.session.objects import LiveObjects
+from holdfast.session.mapped import MappedSource
+from holdfast.session.objects import MODEL, LiveObjects
 from holdfast.session.original import OriginalSource
 from holdfast.session.report import Loaded
 from holdfast.session.restore import EVERYTHING, Restored, restore_session
@@ -83,6 +84,8 @@ def load_from(
 ) -> Loaded:
     """Restore an opened source; `path` is where its components can be read again later."""
     with naming(source.place):
+        if wanted.mapping is not None:
+            source = MappedSource(source, wanted.mapping, MODEL)
         restored = restore_session(source, objects, wanted, together)
     values = _values(source, restored)
 
@@ -94,7 +97,7 @@ def load_from(
         info=source.info,
         values=values,
         run_state=restored.run_state,
-        lines=(*restored.lines, *_record_lines(source, objects, values)),
+        lines=(*restored.lines, *_record_lines(source, objects, values, restored.lines)),
         components=tuple(source.components()),
         read=read,
     )
@@ -123,11 +126,19 @@ def _values(source: CheckpointSource, restored: Restored) -> dict[str, Any]:
 
 
 def _record_lines(
-    source: CheckpointSource, objects: LiveObjects, values: Mapping[str, Any]
+    source: CheckpointSource,
+    objects: LiveObjects,
+    values: Mapping[str, Any],
+    lines: Sequence[Line],
 ) -> list[Line]:
+    restored = {line.item for line in lines if line.status in ("restored", "mismatch")}
     notes = []
     if source.info is not None and source.info.reason.kind == "exception":
         why = f"saved while training broke off ({source.info.reason.text}): the batch in progress"
         notes.append(Line("moment", "note", f"{why} is not repeated"))
     history = Line("history", "restored", f"{len(values['metrics_history'])} metrics records")
-    return [*notes, history, *counter_lines(objects, values["epoch"], values["global_step"])]
+    return [
+        *notes,
+        history,
+        *counter_lines(objects, restored, values["epoch"], values["global_step"]),
+    ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.errors import ConfigError
-from holdfast.state import SavesItself, parameter_names
+from holdfast.state import ModuleState, SavesItself, parameter_names
 
 MODEL, OPTIMIZER, SCHEDULER, SCALER = "model", "optimizer", "scheduler", "scaler"
 RNG, RUN = "rng", "run"
@@ -87,13 +87,19 @@ class LiveObjects:
             if isinstance(value, nn.Module):
                 yield name, value
 
-    def parameter_names(self) -> dict[Tensor, str]:
-        """FQN of every parameter; those of registered modules are prefixed with their name."""
-        self.gather_nothing()
+    def parameter_names(self, states: Mapping[str, ModuleState] | None = None) -> dict[Tensor, str]:
+        """FQN of every parameter; those of registered modules are prefixed with their name.
+
+        states: of the modules, by component, where they are known already.
+        """
         names: dict[Tensor, str] = {}
         for component, module in self.modules():
             prefix = "" if component == MODEL else f"{component}."
-            for parameter, fqn in parameter_names(module, prefix).items():
+            state = (states or {}).get(component)
+            known = (
+                parameter_names(module, prefix) if state is None else state.parameter_names(prefix)
+            )
+            for parameter, fqn in known.items():
                 names.setdefault(parameter, fqn)
         return names
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from holdfast.collector import collector_paused
 from holdfast.errors import HoldfastError, InterruptedLoadError, LoadError
 from holdfast.session.batch_order import LenientLoader, OrderedLoader, order_line
 from holdfast.session.checklist import Line, Status
@@ -107,7 +108,8 @@ def _prepared(
     )
     both = {**live, **stand_ins}
     here = {name: value for name, value in both.items() if name not in elsewhere}
-    plans = _plans(source, objects, here, wanted, with_rng=RNG not in elsewhere)
+    with collector_paused():
+        plans = _plans(source, objects, here, wanted, with_rng=RNG not in elsewhere)
     run_plan = (
         plan_value(source.stored(RUN), device=wanted.device) if RUN in source.components() else None
     )
@@ -115,7 +117,6 @@ def _prepared(
     raise_problems(everything)
     _prove(source, everything)
     if run_plan is not None:
-        source.fill(RUN, run_plan.targets)
         run_plan.finish()
     run_state = checked_run_record(run_plan.value) if run_plan is not None else {}
     return _Ready(plans, run_state, stand_ins, elsewhere)
@@ -146,7 +147,9 @@ def _plans(
     named = (nn.Module, SavesItself)
     modules = {n: found for n, found in stored.items() if isinstance(live[n], named)}
     only = wanted.selects(modules)
-    names = objects.parameter_names()
+    objects.gather_nothing()
+    optimizers = any(isinstance(live[name], Optimizer) for name in stored)
+    names = objects.parameter_names() if optimizers else {}
     plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}
     if with_rng and wanted.random_states and RNG in source.components():
         plans[RNG] = plan_rng(source.stored(RNG), objects.generators)
@@ -172,14 +175,20 @@ def _plan(
 
 
 def _prove(source: CheckpointSource, plans: list[RestorePlan]) -> None:
-    """What is left to prove once every byte is: that it fits the memory it is to go to."""
-    source.verify([plan.component for plan in plans])
+    """Prove every byte, and that it fits the memory it is to go to.
+
+    What goes to memory nobody uses yet is read there at once, and is proven by that; all else is
+    only looked at.
+    """
+    source.verify(
+        [plan.component for plan in plans], but={plan.component: plan.fresh for plan in plans}
+    )
+    with collector_paused():
+        for plan in plans:
+            source.check(plan.component, plan.targets)
     for plan in plans:
-        source.check(plan.component, plan.targets)
-    for plan in plans:
-        if plan.proven_by:
-            source.fill(plan.component, {name: plan.targets[name] for name in plan.proven_by})
-            plan.prove()
+        source.fill_fresh(plan.component, {name: plan.targets[name] for name in plan.fresh})
+        plan.prove()
 
 
 def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
@@ -193,7 +202,8 @@ def _carry_out(source: CheckpointSource, plans: list[RestorePlan]) -> None:
     for plan in sorted(plans, key=lambda plan: rank.get(plan.component, int(plan.live))):
         filled = False
         try:
-            source.fill(plan.component, plan.targets)
+            left = plan.targets.keys() - plan.fresh
+            source.fill(plan.component, {n: t for n, t in plan.targets.items() if n in left})
             filled = True
             plan.finish()
             begun.append(plan)

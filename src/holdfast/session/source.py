@@ -36,16 +36,28 @@ class CheckpointSource(Protocol):
         """Everything about a component but the data of its tensors."""
         ...
 
-    def verify(self, components: Collection[str]) -> None:
-        """Prove every byte of these components. Raises DamagedError naming file and tensor."""
+    def verify(
+        self, components: Collection[str], *, but: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """Prove every byte of these components. Raises DamagedError naming file and tensor.
+
+        but: by component, stored tensors that may be left to `fill_fresh`, which proves them too.
+        """
         ...
 
     def check(self, component: str, targets: Mapping[str, Tensor]) -> None:
         """Prove that every target can take its tensor; touches none. Raises MismatchError."""
         ...
 
+    def fill_fresh(self, component: str, targets: Mapping[str, Tensor]) -> None:
+        """Write stored tensors into memory nobody uses yet, by stored name.
+
+        Raises DamagedError if bytes are not what was committed.
+        """
+        ...
+
     def fill(self, component: str, targets: Mapping[str, Tensor]) -> None:
-        """Write stored tensors into the targets, by stored name.
+        """Write stored tensors into live targets, by stored name.
 
         Raises InterruptedLoadError if that fails half-way.
         """

@@ -21,6 +21,7 @@ from holdfast.session.objects import (
     LiveObjects,
 )
 from holdfast.state import CastPolicy, StoredComponent
+from holdfast.state.key_mapping import KeyMapping
 
 Only: TypeAlias = "str | Iterable[str] | Callable[[str], bool]"
 
@@ -37,7 +38,8 @@ class Wanted:
     into modules: names of tensors, of submodules (all below them), patterns with * and ?, or a
     function of the FQN; the others are neither read nor required.
     strict: names must agree on both sides. cast: whether floating dtypes may differ.
-    device: where tensors are put that have no live memory to go to.
+    device: where tensors are put that have no live memory to go to. mapping: under which names the
+    checkpoint holds what the model wants; alone it stands for the model, as `only` does.
     """
 
     optimizer: bool = True
@@ -47,11 +49,13 @@ class Wanted:
     strict: bool = True
     cast: CastPolicy = "refuse"
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (a device is immutable)
+    mapping: KeyMapping | None = None
 
     @property
     def partial(self) -> bool:
         """Whether it asks for a part, so that the session does not become the checkpoint's."""
-        return self.components is not None or self.only is not None
+        parts = (self.components, self.only, self.mapping)
+        return any(part is not None for part in parts)
 
     def live(self, objects: LiveObjects) -> dict[str, Any]:
         """The live objects to restore into, by component name, random states left out.

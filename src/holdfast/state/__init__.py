@@ -6,6 +6,7 @@
 A plan changes nothing until its targets are filled and `finish()` is called.
 """
 
+from holdfast.state._module_state import ModuleState, module_state, parameter_names
 from holdfast.state.capture import capture_module, capture_object, capture_optimizer
 from holdfast.state.component import ComponentState, Kind, StoredComponent, StoredTensor
 from holdfast.state.displaced import Displacement, is_displaced, note_displacement
@@ -15,7 +16,7 @@ from holdfast.state.loose import (
     component_of_original_rng,
 )
 from holdfast.state.module_plan import plan_module
-from holdfast.state.names import canonical_name, canonical_names, parameter_names, unwrap
+from holdfast.state.names import canonical_name, canonical_names, unwrap
 from holdfast.state.object_plan import Stateful, copied, plan_object, plan_value
 from holdfast.state.optimizer_plan import plan_optimizer
 from holdfast.state.own_component import SavesItself
@@ -31,6 +32,7 @@ __all__ = [
     "ComponentState",
     "Displacement",
     "Kind",
+    "ModuleState",
     "Placed",
     "Problem",
     "ProblemKind",
@@ -55,6 +57,7 @@ __all__ = [
     "is_displaced",
     "is_sharded",
     "local_part",
+    "module_state",
     "note_displacement",
     "parameter_names",
     "placed",

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 from torch import Tensor
 from torch.optim import Optimizer
 
+from holdfast.codec import Crossed
 from holdfast.errors import FormatError
+from holdfast.jsontext import Json
 from holdfast.state._optimizer_form import check_form, check_members
 from holdfast.state.plan import CastPolicy
 from holdfast.state.problems import Problem
@@ -95,11 +97,20 @@ def live_groups(
     return groups
 
 
-def describe(groups: Groups) -> list[list[list[object]]]:
+def describe(optimizer: Optimizer, names: Mapping[Tensor, str]) -> object:
     """What the tree keeps of the members: per group, rows of name, shape and dtype."""
-    return [
-        [[member.name, list(member.shape), member.dtype] for member in group] for group in groups
-    ]
+    described: list[list[Json]] = []
+    plain = True
+    for group in optimizer.param_groups:
+        own_names = group.get("param_names") or [None] * len(group["params"])
+        rows: list[Json] = []
+        for parameter, own_name in zip(group["params"], own_names, strict=True):
+            name = names.get(parameter, own_name)
+            plain = plain and (name is None or (type(name) is str and name.isascii()))
+            rows.append([name, list(parameter.shape), str(parameter.dtype)])
+        described.append(rows)
+    # So long a list of lists takes the codec longer than all else it is given of an optimizer.
+    return Crossed(described, 8 * sum(map(len, described))) if plain else described
 
 
 def saved_groups(tree: Mapping[str, Any], where: str) -> list[list[Member]]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from holdfast.state._entangled import entangled_names
-from holdfast.state._regions import Region, region
-from holdfast.state.names import CanonicalNames, canonical_names
+from holdfast.state._module_state import module_state
+from holdfast.state._regions import Region, region, region_keys
+from holdfast.state.names import CanonicalNames
 from holdfast.state.sharded import is_sharded
 
 EXTRA_STATE = "_extra_state"
@@ -57,49 +58,54 @@ class LiveModule:
 
 def inspect_module(module: nn.Module) -> LiveModule:
     """Look at a module's state dict, hooks and loaders; changes nothing."""
-    state = module.state_dict()
-    names = canonical_names(module, state)
+    state = module_state(module)
     canonical = CanonicalNames(module)
     own_loading = frozenset(
         canonical.of_module(raw)
-        for raw, submodule in module.named_modules(remove_duplicate=False)
+        for raw, submodule in state.modules.items()
         if _has_own_loading(submodule)
     )
     tensors = {
-        names[raw]: value
-        for raw, value in state.items()
-        if isinstance(value, Tensor) and not is_extra(names[raw])
+        fqn: value
+        for fqn, value in state.values.items()
+        if isinstance(value, Tensor) and not (fqn.endswith(EXTRA_STATE) and is_extra(fqn))
     }
-    writable = {region(tensor) for tensor in _registered(module)}
-    regions = {fqn: region(tensor) for fqn, tensor in tensors.items()}
-    registered = {
-        fqn: tensor
-        for fqn, tensor in tensors.items()
-        if not is_lazy(tensor) and (regions[fqn] in writable or tensor.numel() == 0)
-    }
-    by_itself = {
-        fqn: tensor
-        for fqn, tensor in registered.items()
-        if not own_loading or own_loading.isdisjoint(_parents(fqn))
-    }
-    entangled = entangled_names(
-        {fqn: tensor for fqn, tensor in by_itself.items() if not _without_memory(tensor)}, regions
-    )
+    regions, apart = region_keys(tensors)
+    by_itself = {fqn: tensor for fqn, tensor in tensors.items() if not is_lazy(tensor)}
+    if not state.registered:
+        regions = {fqn: region(tensor) for fqn, tensor in tensors.items()}
+        writable = {region(tensor) for tensor in _registered(module)}
+        by_itself = {
+            fqn: tensor
+            for fqn, tensor in by_itself.items()
+            if regions[fqn] in writable or tensor.numel() == 0
+        }
+    if own_loading:
+        by_itself = {
+            fqn: tensor
+            for fqn, tensor in by_itself.items()
+            if own_loading.isdisjoint(_parents(fqn))
+        }
+    entangled: frozenset[str] = frozenset()
+    if not apart:
+        entangled = entangled_names(
+            {fqn: t for fqn, t in by_itself.items() if not _without_memory(t)}, regions
+        )
     return LiveModule(
         module=module,
         tensors=tensors,
-        extras=frozenset(names.values()) - tensors.keys(),
-        raw={fqn: raw for raw, fqn in names.items()},
+        extras=frozenset(state.values.keys() - tensors.keys()),
+        raw=state.raw,
         regions=regions,
         in_place=frozenset(by_itself) - entangled,
         entangled=entangled,
         own_loading=own_loading,
         after_load=any(
             not _is_harmless(hook)
-            for sub in module.modules()
+            for sub in state.modules.values()
             for hook in sub._load_state_dict_post_hooks.values()
         ),
-        metadata=getattr(state, "_metadata", {}),
+        metadata=state.metadata,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from holdfast.state._live_module import LiveModule, is_extra
+from holdfast.state._regions import USUAL
 from holdfast.state.component import StoredComponent, StoredTensor
 from holdfast.state.plan import CastPolicy
 from holdfast.state.problems import Problem
@@ -20,7 +21,8 @@ from holdfast.state.renames import find_renames
 @dataclass
 class Match:
     """sources: live FQN to the stored name that fills it. unmatched: state-dict names of the
-    checkpoint that nothing here is called. absent: live names that nothing fills.
+    checkpoint that nothing here is called. absent: live names that nothing fills. converted: live
+    names whose dtype is another than that of what fills them.
     """
 
     sources: dict[str, str] = field(default_factory=dict)
@@ -29,6 +31,7 @@ class Match:
     problems: list[Problem] = field(default_factory=list)
     tolerated: list[Problem] = field(default_factory=list)
     report: list[str] = field(default_factory=list)
+    converted: list[str] = field(default_factory=list)
 
 
 def match_names(
@@ -51,7 +54,10 @@ def match_names(
     for name in names:
         groups[live.regions[name]].append(name)
     for group in groups.values():
-        _match_group(match, stored, group, there)
+        if len(group) == 1 and group[0] in there:
+            match.sources[group[0]] = there[group[0]]
+        else:
+            _match_group(match, stored, group, there)
     match.unmatched = [
         name
         for name in there
@@ -59,7 +65,16 @@ def match_names(
     ]
     _report_names(match, stored, live, there, strict)
     for name, source in match.sources.items():
-        match.problems += _misfits(stored, name, live.tensors[name], source, cast)
+        tensor, facts = live.tensors[name], stored.tensors[source]
+        if (
+            type(tensor) not in USUAL
+            or tensor.shape != facts.shape
+            or tensor.dtype is not facts.dtype
+            or tensor.is_meta
+        ):
+            match.problems += _misfits(stored, name, tensor, source, cast)
+            if tensor.dtype != facts.dtype:
+                match.converted.append(name)
     return match
 
 

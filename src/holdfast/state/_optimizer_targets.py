@@ -21,13 +21,15 @@ def choose_targets(
     current: Mapping[str, Any],
     pairs: Mapping[Any, Any],
     parameters: Mapping[Any, Tensor],
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], frozenset[str]]:
     """Choose a target for each tensor that matched parameters or the groups refer to.
 
+    Returns them by stored name, and the names of those in memory that nobody uses yet.
     facts: by stored name. saved: the saved state dict with a `Reference` for each tensor.
     current: the live one. pairs: saved parameter id to live id. parameters: by live id.
     """
     targets: dict[str, Tensor] = {}
+    in_place: set[str] = set()
     # Memory that is a parameter's, or a target already, is not state that may be filled.
     taken = {local_part(parameter).data_ptr() for parameter in parameters.values()}
     groups = {index: group for group in saved["param_groups"] for index in group["params"]}
@@ -40,14 +42,18 @@ def choose_targets(
             if name not in targets:
                 device = _device(last, parameter, groups.get(key, {}), there)
                 usable = _usable(there, facts[name], device, taken)
-                targets[name] = _fresh(facts[name], parameter, device) if usable is None else usable
+                if usable is None:
+                    targets[name] = _fresh(facts[name], parameter, device)
+                else:
+                    targets[name] = usable
+                    in_place.add(name)
                 taken.add(local_part(targets[name]).data_ptr())
     for group, live_group in zip(saved["param_groups"], current["param_groups"], strict=True):
         # Options such as a tensor learning rate: small, and torch copies them anyway.
         for _, name, there in _references(group, live_group, None):
             if name not in targets:
                 targets[name] = facts[name].allocate(_device(None, None, {}, there))
-    return targets
+    return targets, frozenset(targets.keys() - in_place)
 
 
 def _references(value: object, now: object, last: object) -> Iterator[tuple[object, str, object]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import TypeAlias
 
 import torch
@@ -12,6 +14,8 @@ from holdfast.errors import UnsavableError
 from holdfast.state.sharded import is_sharded, shard_identity
 
 Region: TypeAlias = "tuple[object, ...]"
+
+USUAL = frozenset({Tensor, nn.Parameter})
 
 
 def region(tensor: Tensor) -> Region:
@@ -35,8 +39,41 @@ def region(tensor: Tensor) -> Region:
     )
 
 
+def region_keys(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Region], bool]:
+    """A key by name for each of some live tensors, equal exactly where `region` would be.
+
+    Few tensors share an address, and only those need the whole region compared. Also whether it
+    is plain to see that no two regions, and no two elements of one tensor, share memory.
+    """
+    keys: dict[str, Region] = {}
+    at: dict[int, list[str]] = {}
+    spans: list[tuple[int, int]] = []
+    apart = True
+    for name, tensor in tensors.items():
+        if not has_memory(tensor) or (type(tensor) not in USUAL and is_sharded(tensor)):
+            keys[name] = region(tensor)
+            continue
+        address = tensor.data_ptr()
+        keys[name] = (address,)
+        if address in at:
+            at[address].append(name)
+            continue
+        at[address] = [name]
+        spans.append((address, address + tensor.nbytes))
+        apart = apart and tensor.is_contiguous()
+    for alike in at.values():
+        if len(alike) > 1:
+            whole = {name: region(tensors[name]) for name in alike}
+            keys.update(whole)
+            apart = apart and len(set(whole.values())) == 1
+    spans.sort()
+    return keys, apart and all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+
+
 def has_memory(tensor: Tensor) -> bool:
     """Whether the tensor is elements in dense memory, at least one."""
+    if type(tensor) in USUAL and tensor.layout is torch.strided:
+        return not (tensor.is_meta or tensor.is_quantized) and tensor.numel() > 0
     return _unsavable(tensor) is None and tensor.numel() > 0
 
 
@@ -49,7 +86,7 @@ def check_savable(tensor: Tensor, where: str) -> None:
 
 
 def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
-    usual = type(tensor) is Tensor or type(tensor) is nn.Parameter
+    usual = type(tensor) in USUAL
     if not usual and is_lazy(tensor):
         return "not initialised yet", "run one batch through the lazy module before saving"
     if tensor.is_meta:
@@ -68,4 +105,5 @@ def _unsavable(tensor: Tensor) -> tuple[str, str] | None:
 
 def plain(tensor: Tensor) -> Tensor:
     """The tensor without gradient, conjugation or negation; a view unless one had to be undone."""
-    return tensor.detach().resolve_conj().resolve_neg()
+    view = tensor.detach()
+    return view.resolve_conj().resolve_neg() if view.is_conj() or view.is_neg() else view

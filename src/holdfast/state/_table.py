@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.errors import UnsavableError
-from holdfast.state._regions import check_savable, has_memory, plain, region
+from holdfast.state._regions import USUAL, check_savable, has_memory, plain, region
 from holdfast.state.sharded import Placed, is_sharded, local_part, placed
 
 
@@ -29,7 +29,7 @@ class TensorTable:
         self._prefix = prefix
         self.tensors: dict[str, Tensor] = {}
         self.placed: dict[str, Placed] = {}
-        self._names = names or {}
+        self._names = {} if names is None else names
         # Kept alive: two tensors at one address are the same memory only while both exist.
         self._given: dict[str, Tensor] = {}
         self._at: dict[object, tuple[str, ...]] = {}
@@ -40,26 +40,27 @@ class TensorTable:
         Raises UnsavableError for tensors without dense memory of their own.
         """
         address: object
-        sharded = is_sharded(tensor)
+        sharded = type(tensor) not in USUAL and is_sharded(tensor)
         if sharded:
             check_savable(local_part(tensor), f"{self.component}: {name}")
             address = region(tensor)
-        elif has_memory(tensor):
-            address = tensor.data_ptr()
-        else:
+        elif not has_memory(tensor):
             check_savable(tensor, f"{self.component}: {name}")
             address = -id(tensor)
+        else:
+            address = tensor.data_ptr()
         # Few share an address, and only those need the whole region compared.
-        others = self._at.get(address, ())
-        for other in others:
-            if region(self._given[other]) == region(tensor):
-                return other
+        others = self._at.get(address)
+        if others is not None:
+            for other in others:
+                if region(self._given[other]) == region(tensor):
+                    return other
         stored = self._free_name(name) if name in self.tensors else name
-        self._at[address] = (*others, stored)
+        self._at[address] = (stored,) if others is None else (*others, stored)
         self._given[stored] = tensor
         if sharded:
             self.placed[stored] = placed(tensor, f"{self.component}: {name}")
-        self.tensors[stored] = plain(local_part(tensor))
+        self.tensors[stored] = plain(local_part(tensor) if sharded else tensor)
         return stored
 
     def refer(self, value: object, path: str) -> str | None:

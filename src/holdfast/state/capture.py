@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from holdfast.codec import Codec
-from holdfast.state._groups import describe, is_torch_layout, live_groups, live_parameters
+from holdfast.state._entries import cross_entries
+from holdfast.state._groups import describe, is_torch_layout, live_parameters
+from holdfast.state._module_state import ModuleState, module_state
 from holdfast.state._regions import region
 from holdfast.state._table import TensorTable, tensors_within
 from holdfast.state.component import ComponentState
 from holdfast.state.displaced import training_tensors
-from holdfast.state.names import CanonicalNames, canonical_names
+from holdfast.state.names import CanonicalNames
 from holdfast.state.torch_tags import torch_codec
 
 
@@ -29,41 +31,40 @@ def capture_module(
     *,
     values: Mapping[str, Tensor] | None = None,
     further: Mapping[str, object] | None = None,
+    state: ModuleState | None = None,
 ) -> ComponentState:
     """Capture a module's state dict under its FQNs, wrappers left out.
 
     While an average is swapped in, the training weights are captured: see `displaced`. values:
-    tensors to store instead, by FQN. further: plain values to add to the tree.
+    tensors to store instead, by FQN. further: plain values to add to the tree. state: what
+    `module_state` has just found of the module, where it was asked already.
 
     Tensors are stored once per memory region, tied ones under the first name of the state dict,
     the others as aliases. What is not a tensor (`get_extra_state`) goes into the tree, with the
     versions of submodules that are not 1. Buffers that are not persistent are not part of it.
     Raises UnsavableError naming the FQN of what cannot be saved.
     """
-    state = module.state_dict()
-    names = canonical_names(module, state)
+    state = state or module_state(module)
     table = TensorTable(name)
     aliases: dict[str, str] = {}
     others: dict[str, object] = {}
     training = training_tensors()
-    for raw, value in state.items():
-        fqn = names[raw]
-        if isinstance(value, Tensor):
-            value = (values or {}).get(fqn, training.get(region(value), value))
+    for fqn, value in state.values.items():
         if not isinstance(value, Tensor):
             others[fqn] = value
             continue
-        stored = table.add(fqn, value)
+        if training:
+            value = training.get(region(value), value)
+        stored = table.add(fqn, value if values is None else values.get(fqn, value))
         if stored != fqn:
             aliases[fqn] = stored
     whole = {"extra": others, "versions": _versions(module, state), **(further or {})}
     tree = (codec or torch_codec()).encode(whole, where=name, refer=table.refer)
     frozen = frozenset(
-        names[raw]
-        for raw, parameter in module.named_parameters()
-        if not parameter.requires_grad and raw in names and names[raw] in table.tensors
+        fqn
+        for fqn, parameter in state.parameters.items()
+        if not parameter.requires_grad and fqn in table.tensors
     )
-    parameters = {names[raw] for raw, _ in module.named_parameters() if raw in names}
     return ComponentState(
         name,
         "module",
@@ -72,7 +73,7 @@ def capture_module(
         aliases,
         frozen,
         table.placed,
-        frozenset(stored for stored in table.tensors if stored not in parameters),
+        frozenset(stored for stored in table.tensors if stored not in state.parameters),
     )
 
 
@@ -94,16 +95,23 @@ def capture_optimizer(
     state = optimizer.state_dict()
     tree: dict[str, Any] = {"state_dict": state}
     wanted: dict[int, str] = {}
+    table = TensorTable(name, wanted)
     if is_torch_layout(state, optimizer):
-        tree["parameters"] = describe(live_groups(state, optimizer, names))
+        tree["parameters"] = describe(optimizer, names)
         indexed = live_parameters(state, optimizer)
-        for key, entry in state["state"].items():
-            owner = names.get(indexed[key]) if key in indexed else None
-            prefix = f"state.{key if owner is None else owner}"
-            wanted.update((id(tensor), path) for path, tensor in tensors_within(entry, prefix))
+        entries = {
+            key: (f"state.{names.get(indexed[key], key) if key in indexed else key}", entry)
+            for key, entry in state["state"].items()
+        }
+        crossed = cross_entries(entries, table)
+        if crossed is not None:
+            tree["state_dict"] = {**state, "state": crossed}
+        else:
+            table = TensorTable(name, wanted)
+            for prefix, entry in entries.values():
+                wanted.update((id(tensor), path) for path, tensor in tensors_within(entry, prefix))
         for path, tensor in tensors_within(state["param_groups"], "param_groups"):
             wanted[id(tensor)] = path
-    table = TensorTable(name, wanted)
     encoded = (codec or torch_codec()).encode(tree, where=name, refer=table.refer)
     return ComponentState(name, "optimizer", encoded, table.tensors, placed=table.placed)
 
@@ -122,12 +130,11 @@ def capture_object(name: str, obj: object, codec: Codec | None = None) -> Compon
     return ComponentState(name, "object", tree, table.tensors, placed=table.placed)
 
 
-def _versions(module: nn.Module, state: Mapping[str, Any]) -> dict[str, object]:
+def _versions(module: nn.Module, state: ModuleState) -> dict[str, object]:
     """Submodule FQN to its local metadata, where that is more than the usual version 1."""
-    metadata: Mapping[str, Mapping[str, object]] = getattr(state, "_metadata", {})
     canonical = CanonicalNames(module)
     return {
         canonical.of_module(raw): dict(local)
-        for raw, local in metadata.items()
+        for raw, local in state.metadata.items()
         if local.get("version", 1) != 1 or len(local) > 1
     }

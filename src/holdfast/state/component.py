@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -40,8 +40,7 @@ class ComponentState:
     buffers: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """What is known of a stored tensor without reading its data.
 
     dtype, shape: as it was when saved. order: its dimensions from the slowest to the fastest in

@@ -80,6 +80,7 @@ def plan_module(
         tolerated=tuple(match.tolerated),
         report=(*restore.report(), *match.report),
         live=True,
+        fresh=frozenset(restore.targets.keys() - restore.filled_in_place.keys()),
         proven_by=() if match.problems else restore.proven_by(),
         _prove=restore.prove,
         _finish=restore.finish,
@@ -144,18 +145,18 @@ class _ModuleRestore:
         """Choose live memory for each stored tensor where possible, fresh memory otherwise."""
         if self.match.problems:
             return
-        there, live = self.stored.tensors, self.live
+        there, live, targets = self.stored.tensors, self.live, self.targets
         probes = set(self.proven_by())
+        usable = live.in_place.difference(self.match.converted)
         for name, source in self.match.sources.items():
             tensor = live.tensors[name]
-            if source in self.targets:
+            if source in targets:
                 continue
-            in_place = name in live.in_place and source not in probes
-            if in_place and tensor.dtype == there[source].dtype:
-                self.targets[source] = tensor.detach()
+            if name in usable and source not in probes:
+                targets[source] = tensor.detach()
                 self.filled_in_place[source] = live.regions[name]
             else:
-                self.targets[source] = _fresh(there[source], tensor)
+                targets[source] = _fresh(there[source], tensor)
         needed = {self._source(name) for name in (*self.passengers, *self.extras)} & there.keys()
         if self.extras:
             needed |= tree.names
@@ -164,12 +165,7 @@ class _ModuleRestore:
 
     def report(self) -> list[str]:
         """What goes where, in a line or two."""
-        there = self.stored.tensors
-        converted = [
-            name
-            for name, source in self.match.sources.items()
-            if self.live.tensors[name].dtype != there[source].dtype
-        ]
+        converted = self.match.converted
         lines = [f"{self.stored.name}: {len(self.match.sources)} tensors"]
         if converted:
             lines.append(f"{len(converted)} tensors converted to another dtype: {converted[0]}, …")
@@ -180,6 +176,8 @@ class _ModuleRestore:
     def proven_by(self) -> tuple[str, ...]:
         """Stored names of what goes to memory that live tensors share in part."""
         entangled = self.live.entangled
+        if not entangled:
+            return ()
         sources = self.match.sources
         return tuple({sources[name]: None for name in sources if name in entangled})
 
@@ -188,6 +186,8 @@ class _ModuleRestore:
         prove_entangled(self.stored.name, self._entangled())
 
     def _entangled(self) -> list[tuple[str, Tensor, Tensor]]:
+        if not self.live.entangled:
+            return []
         return [
             (name, self.live.tensors[name], self.targets[source])
             for name, source in self.match.sources.items()
@@ -196,13 +196,13 @@ class _ModuleRestore:
 
     @torch.no_grad()
     def finish(self) -> None:
-        live = self.live
+        live, filled = self.live, self.filled_in_place
         write_entangled(self.stored.name, self._entangled())
         for name, source in self.match.sources.items():
-            if name in live.in_place and live.regions[name] != self.filled_in_place.get(source):
+            if filled.get(source) != live.regions[name] and name in live.in_place:
                 live.tensors[name].copy_(self.targets[source])
         written = live.in_place | live.entangled
-        own = any(name not in written for name in self.match.sources)
+        own = not written.issuperset(self.match.sources)
         if own or self.passengers or live.after_load:
             state = {name: self._value(name) for name in self.match.sources}
             state.update({name: self.targets[self._source(name)] for name in self.passengers})

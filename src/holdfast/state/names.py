@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from typing import TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 
 from holdfast.errors import ConfigError
 
@@ -42,12 +42,18 @@ WRAPPER_SEGMENTS = frozenset(attribute for _, _, attribute in _WRAPPERS)
 
 def unwrap(module: nn.Module) -> nn.Module:
     """Return the user's own module inside any wrappers at the top; `module` itself if none."""
-    wrappers = _loaded_wrappers()
-    attribute = _wrapped_attribute(module, wrappers)
+    attribute = _wrapped_attribute(module)
     while attribute is not None:
         module = module._modules[attribute]  # type: ignore[assignment]
-        attribute = _wrapped_attribute(module, wrappers)
+        attribute = _wrapped_attribute(module)
     return module
+
+
+def wrapped_attributes(kind: type) -> tuple[str, ...]:
+    """Where a module of this class, if it is a known wrapper, may hold the wrapped module."""
+    return tuple(
+        attribute for wrapper, attribute in _loaded_wrappers() if issubclass(kind, wrapper)
+    )
 
 
 class CanonicalNames:
@@ -59,7 +65,7 @@ class CanonicalNames:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._wrappers = _loaded_wrappers()
+        self._attributes: dict[type, tuple[str, ...]] = {}
         self._known: dict[str, str] = {"": ""}
 
     def of_tensor(self, raw: str) -> str:
@@ -80,7 +86,7 @@ class CanonicalNames:
         position = 0
         while position < len(segments) and current is not None:
             segment = segments[position]
-            attribute = _wrapped_attribute(current, self._wrappers)
+            attribute = self._attribute(current)
             if attribute is None:
                 kept.append(segment)
                 position += 1
@@ -92,6 +98,12 @@ class CanonicalNames:
             else:
                 break
         return ".".join(kept + segments[position:])
+
+    def _attribute(self, module: nn.Module) -> str | None:
+        kind = type(module)
+        if kind not in self._attributes:
+            self._attributes[kind] = wrapped_attributes(kind)
+        return next((name for name in self._attributes[kind] if name in module._modules), None)
 
 
 def canonical_name(module: nn.Module, raw: str) -> str:
@@ -121,17 +133,6 @@ def canonical_names(module: nn.Module, raw_names: Iterable[str]) -> dict[str, st
     return names
 
 
-def parameter_names(module: nn.Module, prefix: str = "") -> dict[Tensor, str]:
-    """Map each parameter object to its FQN (the first one, if tied), with `prefix` before it.
-
-    Tensors are keys by identity, as in `Optimizer.state`.
-    """
-    canonical = CanonicalNames(module)
-    return {
-        parameter: prefix + canonical.of_tensor(raw) for raw, parameter in module.named_parameters()
-    }
-
-
 def _loaded_wrappers() -> _Wrappers:
     """The wrapper types that exist in this process; one never imported has no instances."""
     homes = [(sys.modules.get(place), name, attribute) for place, name, attribute in _WRAPPERS]
@@ -142,11 +143,9 @@ def _loaded_wrappers() -> _Wrappers:
     )
 
 
-def _wrapped_attribute(module: nn.Module, wrappers: _Wrappers) -> str | None:
-    for wrapper, attribute in wrappers:
-        if isinstance(module, wrapper) and attribute in module._modules:
-            return attribute
-    return None
+def _wrapped_attribute(module: nn.Module) -> str | None:
+    held = (name for name in wrapped_attributes(type(module)) if name in module._modules)
+    return next(held, None)
 
 
 def _is_own(module: nn.Module, name: str) -> bool:

@@ -56,6 +56,7 @@ def plan_object(
     plan = RestorePlan(
         component=stored.name,
         targets=restore.targets,
+        fresh=frozenset(restore.targets),
         report=(f"{stored.name}: state of {type(obj).__name__}",),
         _rollback=restore.rollback,
     )
@@ -80,6 +81,7 @@ def plan_value(
     return RestorePlan(
         component=stored.name,
         targets=targets,
+        fresh=frozenset(targets),
         reversible=True,
         _finish=lambda: filled(stored, codec, targets.__getitem__),
     )

@@ -84,6 +84,7 @@ def plan_optimizer(
     return RestorePlan(
         component=stored.name,
         targets=restore.targets,
+        fresh=restore.fresh,
         problems=tuple(match.problems),
         tolerated=tuple(match.tolerated),
         report=(restore.report(),),
@@ -105,6 +106,7 @@ def _plan_whole(
     return RestorePlan(
         component=stored.name,
         targets=targets,
+        fresh=frozenset(targets),
         report=(f"{stored.name}: loaded by its own code, parameters not compared",),
         live=True,
         _finish=finish,
@@ -143,10 +145,11 @@ class _OptimizerRestore:
         self.codec = codec
         self.parameters = live_parameters(current, optimizer)
         self.targets: dict[str, Tensor] = {}
+        self.fresh: frozenset[str] = frozenset()
 
     def allocate(self, saved: Mapping[str, Any]) -> None:
         """Choose memory for every tensor that will be loaded."""
-        self.targets = choose_targets(
+        self.targets, self.fresh = choose_targets(
             self.stored.tensors, saved, self.current, self.match.pairs, self.parameters
         )
 

@@ -29,9 +29,10 @@ class RestorePlan:
     problems: every reason why this load must not happen. tolerated: what was let pass, by
     `strict=False` or because the outcome is certain. report: lines for people.
     live: whether filling the targets already changes live objects.
+    fresh: names among the targets whose memory nobody uses before `finish()`.
     reversible: whether `rollback()` can undo `finish()`.
-    proven_by: names among the targets, all in fresh memory, whose values decide whether the load
-    may happen: fill them and call `prove()` before anything live is filled.
+    proven_by: names among the fresh ones whose values decide whether the load may happen: fill
+    them and call `prove()` before anything live is filled.
     value: what a plan without a live object restores, once finished.
     """
 
@@ -42,6 +43,7 @@ class RestorePlan:
     report: tuple[str, ...] = ()
     live: bool = False
     reversible: bool = False
+    fresh: frozenset[str] = frozenset()
     proven_by: tuple[str, ...] = ()
     value: object = None
     _prove: Callable[[], object] = _nothing

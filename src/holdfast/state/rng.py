@@ -82,6 +82,7 @@ def plan_rng(
     return RestorePlan(
         component=stored.name,
         targets=targets,
+        fresh=frozenset(targets),
         reversible=True,
         _finish=finish,
         _rollback=rollback,

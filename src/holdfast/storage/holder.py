@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json, dump, parse_object
@@ -52,6 +53,14 @@ class Holder:
         host, boot, namespace, since = (text if isinstance(text, str) else "" for text in texts)
         pid, started = (number if type(number) is int else 0 for number in numbers)
         return cls(host, boot, pid, namespace, started, since)
+
+    def state(self) -> Literal["alive", "ended", "unknown"]:
+        """Whether the process lives, as far as that can be told from here."""
+        here = current_holder()
+        if self.is_gone():
+            return "ended"
+        same = (self.host, self.boot, self.pid_namespace)
+        return "alive" if same == (here.host, here.boot, here.pid_namespace) else "unknown"
 
     def is_gone(self) -> bool:
         """Whether the process provably ended; False if that cannot be told from here."""

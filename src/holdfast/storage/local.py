@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
 from holdfast.errors import CheckpointNotFoundError, NoSpaceError
@@ -81,6 +81,21 @@ class LocalRun:
     def open(self, name: str) -> LocalOpened:
         """Open a committed checkpoint."""
         return LocalOpened(os.path.join(self._path, check_name(name)))
+
+    def stamp(self, name: str, file: str) -> Hashable | None:
+        """What its file system says of a file: replacing one always makes another of it."""
+        try:
+            path = os.path.join(self._path, check_name(name), check_name(file))
+            found = os.stat(path, follow_symlinks=False)
+        except OSError:
+            return None
+        return (
+            found.st_dev,
+            found.st_ino,
+            found.st_size,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+        )
 
     def rename(self, name: str, new_name: str) -> None:
         """Give a checkpoint another name, atomically and durably."""

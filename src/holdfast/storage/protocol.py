@@ -6,7 +6,7 @@ an implementation must promise is said here; `holdfast.testing.storage_contract`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -312,6 +312,18 @@ class RunStorage(Protocol):
 
     def free_bytes(self) -> int | None:
         """Bytes that can still be written here; None where the place cannot say."""
+        ...
+
+
+@runtime_checkable
+class StampedRun(Protocol):
+    """A run that can tell, more cheaply than by reading, whether a small file was replaced."""
+
+    def stamp(self, name: str, file: str) -> Hashable | None:
+        """A value that is another once `file` of the checkpoint was replaced; None if unknown.
+
+        It may lag behind what another host did a moment ago.
+        """
         ...
 
 

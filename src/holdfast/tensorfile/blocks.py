@@ -16,7 +16,9 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 def is_zero_copy(tensor: Tensor) -> bool:
     """Whether `byte_view` can show the tensor's own memory."""
-    return tensor.is_cpu and tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+    if not tensor.is_cpu or not tensor.is_contiguous() or tensor.is_neg():
+        return False
+    return not tensor.dtype.is_complex or not tensor.is_conj()
 
 
 def byte_view(tensor: Tensor) -> memoryview:

@@ -9,12 +9,10 @@ dtypes that torch cannot hold are refused.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-from collections.abc import Iterator
 from typing import Any, cast
 
 from holdfast import jsontext
+from holdfast.collector import collector_paused
 from holdfast.errors import FormatError
 from holdfast.tensorfile.spec import (
     ITEM_BYTES,
@@ -71,22 +69,8 @@ def parse_header(
     size = header_length(data, file_bytes, where=where)
     if len(data) != size:
         raise FormatError(f"The header takes {size} bytes, {len(data)} were given", where=where)
-    with _collector_paused():
+    with collector_paused():
         return _parse(bytes(memoryview(data)[PREFIX_BYTES:]), file_bytes - size, where=where)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Hold off the cycle collector: no cycles are made here, and with torch's many objects about
-    it would take longer over the thousands of small ones than parsing does."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _parse(
@@ -96,7 +80,7 @@ def _parse(
     metadata = _metadata(table.pop(_METADATA, {}), where=where)
     _check_count(len(table), where=where)
     _check_names(table, where=where)
-    specs = {name: _spec(name, entry, where=where) for name, entry in table.items()}
+    specs = {name: _spec(name, entry, where) for name, entry in table.items()}
     return _covering(specs, data_bytes, where=where), metadata
 
 
@@ -105,11 +89,24 @@ def _parse_json(body: bytes, *, where: str) -> dict[str, Any]:
         raise FormatError("The header is not a JSON object: it must begin with '{'", where=where)
     # Before anything is built. A string can hold this only with its quotes escaped.
     _check_count(body.count(b'"data_offsets"'), where=where)
-    value = jsontext.parse(body, where=where, max_bytes=MAX_HEADER_BYTES, max_depth=_MAX_DEPTH)
+    value = jsontext.parse(
+        body,
+        where=where,
+        max_bytes=MAX_HEADER_BYTES,
+        max_depth=_MAX_DEPTH,
+        count_keys=_count_keys,
+    )
     # Python reads the literal -0 as the integer 0; the format has no signed numbers.
     if b"-0" in body and b"-" in _outside_strings(body):
         raise FormatError("The header holds a negative number", where=where)
     return cast(dict[str, Any], value)
+
+
+def _count_keys(table: object) -> int | None:
+    """Of an object of objects that hold none, which is what everything else is refused for."""
+    if type(table) is not dict or not all(type(entry) is dict for entry in table.values()):
+        return None
+    return len(table) + sum(map(len, table.values()))
 
 
 def _check_count(count: int, *, where: str) -> None:
@@ -142,16 +139,16 @@ def _check_names(names: dict[str, Any], *, where: str) -> None:
         )
 
 
-def _spec(name: str, entry: Any, *, where: str) -> TensorSpec:
+def _spec(name: str, entry: Any, where: str) -> TensorSpec:
     """One entry checked by itself: types, bounds, and that shape and dtype fill its byte range."""
-    if type(entry) is not dict or entry.keys() != _ENTRY_KEYS:
+    if type(entry) is not dict or len(entry) != 3 or entry.keys() != _ENTRY_KEYS:
         raise _broken(name, "must have exactly dtype, shape and data_offsets", where)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if type(dtype) is not str or dtype not in ITEM_BYTES:
+    needed = ITEM_BYTES.get(dtype) if type(dtype) is str else None
+    if needed is None:
         raise _broken(name, f"has the unknown dtype {str(dtype)[:40]!r}", where)
     if type(shape) is not list or len(shape) > MAX_RANK:
         raise _broken(name, f"must have a shape of at most {MAX_RANK} dimensions", where)
-    needed = ITEM_BYTES[dtype]
     empty = False
     for size in shape:
         if type(size) is not int or size < 0:

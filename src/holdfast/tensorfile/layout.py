@@ -9,6 +9,7 @@ its own element size.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from holdfast import jsontext
 from holdfast.errors import UnsavableError
-from holdfast.jsontext import Json
 from holdfast.tensorfile.dtypes import STORED
 from holdfast.tensorfile.refusals import refusal
 from holdfast.tensorfile.spec import (
@@ -70,18 +70,24 @@ def _in_file_order(
     """Name, stored dtype, stored shape and bytes of each tensor, by descending element size."""
     rows = []
     for name, tensor in tensors.items():
-        stored = STORED[tensor.dtype]
-        rows.append((name, stored.name, (*tensor.shape, *stored.trailing), tensor.nbytes))
+        stored, shape = STORED[tensor.dtype], tuple(tensor.shape)
+        if stored.trailing:
+            shape += stored.trailing
+        rows.append((name, stored.name, shape, tensor.nbytes))
     rows.sort(key=lambda row: -ITEM_BYTES[row[1]])
     return rows
 
 
 def _encode_header(specs: Mapping[str, TensorSpec], metadata: Mapping[str, str]) -> bytes:
-    tree: dict[str, Json] = {"__metadata__": dict(metadata)}
-    for name, spec in specs.items():
-        offsets = (spec.begin, spec.end)
-        tree[name] = {"dtype": spec.dtype, "shape": spec.shape, "data_offsets": offsets}
-    text = jsontext.dump(tree)
+    # As jsontext.dump would, entry by entry: no tree of small objects is built for it.
+    parts = [b'{"__metadata__":', jsontext.dump(dict(metadata))]
+    for name, (dtype, shape, begin, end) in specs.items():
+        sizes = ",".join(map(str, shape))
+        entry = f'{{"dtype":"{dtype}","shape":[{sizes}],"data_offsets":[{begin},{end}]}}'
+        parts.append(f",{json.dumps(name)}:{entry}".encode("ascii"))
+    text = b"".join([*parts, b"}"])
+    if sum(map(text.count, (b",", b":", b"[", b"{"))) >= jsontext.MAX_VALUES:
+        jsontext.require_readable(text)
     padded_bytes = -(-(_LENGTH_BYTES + len(text)) // DATA_ALIGNMENT) * DATA_ALIGNMENT
     text_bytes = padded_bytes - _LENGTH_BYTES
     if text_bytes > MAX_HEADER_BYTES:

@@ -26,7 +26,10 @@ def describe(tensor: Tensor) -> dict[str, Json]:
     note: dict[str, Json] = {}
     if dtype_name(tensor.dtype).raw:
         note["dtype"] = str(tensor.dtype).removeprefix("torch.")
-    if not tensor.is_contiguous() or tensor.stride() != _row_major(tensor.shape):
+    # The strides of a contiguous tensor are free only where a size is 0 or 1.
+    shape = tensor.shape
+    usual = tensor.is_contiguous() and 1 not in shape and 0 not in shape
+    if not usual and (not tensor.is_contiguous() or tensor.stride() != _row_major(shape)):
         order = _memory_order(tensor)
         if order is not None:
             note["order"] = order

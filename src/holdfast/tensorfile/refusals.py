@@ -19,6 +19,8 @@ def refusal(tensor: object) -> str | None:
         reason = _subclass_refusal(tensor)
         if reason:
             return reason
+    elif _has_plain_memory(tensor):
+        return None
     if torch._C._functorch.is_functorch_wrapped_tensor(tensor):
         return "it is wrapped by a functorch transform (vmap, grad): save outside the transform"
     if tensor.is_nested:
@@ -34,6 +36,21 @@ def refusal(tensor: object) -> str | None:
     if not _storage_holds(tensor):
         return "its storage is smaller than its shape says (freed or resized, as FSDP does)"
     return None
+
+
+def _has_plain_memory(tensor: torch.Tensor) -> bool:
+    """Whether it is, seen at a glance, what nearly every tensor is: contiguous on the CPU."""
+    return (
+        tensor.layout is torch.strided
+        and tensor.is_cpu
+        and tensor.dtype in STORED
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        and not tensor.is_nested
+        and tensor.is_contiguous()
+        and tensor.dim() <= MAX_RANK
+        and tensor.storage_offset() * tensor.itemsize + tensor.nbytes
+        <= tensor.untyped_storage().nbytes()
+    )
 
 
 def _subclass_refusal(tensor: torch.Tensor) -> str | None:

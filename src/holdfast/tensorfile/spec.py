@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Half of what stock safetensors allows: one emoji in 100 MB of text takes Python 800 MB to decode.
 MAX_HEADER_BYTES = 50_000_000
@@ -33,8 +33,7 @@ ITEM_BYTES: dict[str, int] = {
 """Bytes of one element, by safetensors dtype name: every name holdfast reads or writes."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """One tensor of a file: safetensors dtype name, shape, and byte range in the data section.
 
     begin, end: offsets in bytes relative to the first byte after the header.

@@ -112,9 +112,11 @@ class ExactSum:
             raise NotFiniteError
         if largest == 0:
             return
-        # Zeros become the largest of all, so that the smallest other value is found.
-        np.subtract(self._bits, np.uint32(1), out=self._bits)
-        smallest = int(self._bits.min()) + 1
+        smallest = int(self._bits.min())
+        if smallest == 0:
+            # Zeros become the largest of all, so that the smallest other value is found.
+            np.subtract(self._bits, np.uint32(1), out=self._bits)
+            smallest = int(self._bits.min()) + 1
         exponent = max(smallest >> 23, 1) - 127
         lowest = max(exponent - fraction_bits, -149)
         self._grain = min(self._grain, 2.0**lowest)

@@ -28,8 +28,9 @@ def demo(
         int | None, typer.Option(help="Train for so many steps instead; the same everywhere.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Run folder; default: runs/demo-<time>.")] = None,
+    export: Annotated[bool, typer.Option(help="Release the chosen model at the end.")] = True,
 ) -> None:
-    """Train a small translation Transformer, kill it, resume it, and choose the best model."""
+    """Train a small translation Transformer, kill it, resume it, choose the best model, ship it."""
     from holdfast.demo import DemoOptions, run
 
     raise typer.Exit(
@@ -42,6 +43,7 @@ def demo(
                 direction=direction,
                 out=out,
                 steps=steps,
+                export=export,
             )
         )
     )

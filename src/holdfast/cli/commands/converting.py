@@ -1,0 +1,80 @@
+"""Commands between our folders and files of the original layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli.common import DryRun
+from holdfast.cli.output import emit, note
+from holdfast.cli.refs import CheckpointRef
+from holdfast.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    """Add `import` and `convert`."""
+    app.command("import", epilog="Example: holdfast import old.pt runs/imported")(import_)
+    app.command(
+        epilog="Example: holdfast convert runs/translate@best best.pt\n\n"
+        "Example: holdfast convert old.pt runs/imported"
+    )(convert)
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="A .pt file of the original layout.")],
+    run: Annotated[Path, typer.Argument(help="The run folder to add it to.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Add a file of the original layout to a run; it is unpickled with restrictions only.
+
+    The layout is a dict of model_state_dict, optimizer_state_dict and so on, or a bare state dict.
+    """
+    from holdfast.convert import import_original
+    from holdfast.engine.original import read_original
+
+    if dry_run:
+        content = read_original(source)
+        _told("import", source, run, True)
+        note(f"it holds: {', '.join(map(str, list(content)[:30]))}")
+        return
+    _told("import", source, import_original(source, run), False)
+
+
+def convert(
+    source: CheckpointRef,
+    target: Annotated[Path, typer.Argument(help="A .pt file to write, or a run folder to add to.")],
+    dry_run: DryRun = False,
+) -> None:
+    """Write a checkpoint as a .pt file of the original layout, or import one such file."""
+    from holdfast.cli.refs import locate
+    from holdfast.convert import export_original, import_original
+
+    place = locate(source)
+    to_file = target.suffix in (".pt", ".pth", ".bin")
+    if place.is_file() and to_file:
+        raise ConfigError(
+            "Both are files: there is nothing to convert", fix="name a run folder to import into"
+        )
+    if place.is_dir() and not to_file:
+        raise ConfigError(
+            f"{str(target)!r} does not say what to convert to",
+            fix="name a file that ends in .pt; holdfast export writes other forms",
+        )
+    if dry_run:
+        _told("convert", place, target, True)
+    elif to_file:
+        _told("convert", place, export_original(place, target), False)
+    else:
+        _told("convert", place, import_original(place, target), False)
+
+
+def _told(command: str, source: Path, target: Path, dry_run: bool) -> None:
+    data = {
+        "schema": f"holdfast-{command}/1",
+        "source": str(source),
+        "path": str(target),
+        "dry_run": dry_run,
+    }
+    emit(data, f"{'would be: ' if dry_run else ''}{target}")
