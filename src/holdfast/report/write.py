@@ -10,6 +10,7 @@ from pathlib import Path
 from holdfast.errors import ConfigError, SaveError
 from holdfast.report.extras import report_module
 from holdfast.report.gather import gather_run
+from holdfast.report.measure_layers import measure_changes
 from holdfast.report.page import render_file
 from holdfast.report.values import RunData
 from holdfast.storage.single_file import commit_file
@@ -58,7 +59,5 @@ def _gathered(run: Path, layers: bool, releases: Sequence[Path]) -> RunData:
     data = gather_run(run, releases=releases)
     if not layers:
         return data
-    from holdfast.report.measure_layers import measure_changes
-
     changes, notes = measure_changes(run)
     return replace(data, changes=changes, notes=(*data.notes, *notes))
