@@ -24,6 +24,7 @@ from holdfast.engine.save import SaveReceipt
 from holdfast.errors import FormatError, HoldfastError, LoadError, SaveError
 from holdfast.manifest import parse_manifest, render_manifest
 from holdfast.manifest.record import FileRecord
+from holdfast.selection import average
 from holdfast.session import LiveObjects, load_into
 from holdfast.session.components import read_component
 from holdfast.session.folder import FolderSource
@@ -282,3 +283,9 @@ def test_threads_as_ranks_agree_on_failures() -> None:
         assert not isinstance(result, Exception), result
         assert result[0] == result[2] == bytes([0, 1, 2])
         assert b"the disk is on fire" in result[1]
+
+
+def test_averages_refuse_what_they_would_get_wrong(folder: Path, tmp_path: Path) -> None:
+    """They read tensor files one by one, and would take a piece for the tensor."""
+    with pytest.raises(LoadError, match="sharded over the files of several ranks"):
+        average([folder], tmp_path / "mean")

@@ -17,6 +17,7 @@ from holdfast.ema.stored import RECORD
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.derived import ComputedModel, save_computed
+from holdfast.engine.pieces import refuse_pieces
 from holdfast.engine.provenance import gather_provenance
 from holdfast.engine.save import SaveRequest
 from holdfast.jsontext import Json
@@ -66,6 +67,7 @@ def write_recipe(
 
 def _computed(recipe: Recipe, files: CheckpointFiles, component: str) -> ComputedModel:
     entry = files.state.components[component]
+    refuse_pieces(entry, files.place)
     stored = [files.tensor_file(file) for file in entry.files]
     shells = {
         name: torch.empty((), dtype=torch_dtype(spec.dtype, where=file.where)).expand(spec.shape)

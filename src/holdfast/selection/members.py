@@ -13,6 +13,7 @@ from holdfast.digest import Hasher, digest_bytes
 from holdfast.ema.stored import RECORD as AVERAGE_RECORD
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.original import read_original
+from holdfast.engine.pieces import refuse_pieces
 from holdfast.engine.verify import read_proven, tensor_damage
 from holdfast.errors import CheckpointNotFoundError, FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES, Json, parse
@@ -94,6 +95,7 @@ class FolderMember:
                 where=files.place,
                 fix="leave it out of the average",
             )
+        refuse_pieces(entry, files.place)
         manifest = files.manifest
         self._files = files
         self._parts = [files.tensor_file(file) for file in entry.files]
