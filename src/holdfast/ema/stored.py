@@ -28,6 +28,7 @@ from holdfast.state import (
     unwrap,
 )
 from holdfast.state._tree import outline
+from holdfast.state.sharded import is_sharded, local_part, new_like, placed_as
 
 if TYPE_CHECKING:
     from holdfast.ema.model import EMAModel
@@ -171,7 +172,7 @@ class _AverageRestore:
             if source not in there:
                 found = Problem("missing", self.stored.name, name)
                 (self.problems if strict else self.tolerated).append(found)
-            elif there[source].shape != tuple(memory(entry.live).shape):
+            elif there[source].shape != tuple(entry.live.shape):
                 self.problems.append(
                     Problem(
                         "shape",
@@ -199,11 +200,13 @@ class _AverageRestore:
             return
         facts = self.stored.tensors[source]
         if home is not None and home.dtype == facts.dtype and source not in self.targets:
-            self.targets[source] = home
+            self.targets[source] = placed_as(home, entry.live) if is_sharded(entry.live) else home
             return
         if source not in self.targets:
             device = memory(entry.live).device if home is None else home.device
-            self.targets[source] = facts.allocate(device)
+            sharded = is_sharded(entry.live)
+            fresh = new_like(entry.live, facts.dtype) if sharded else facts.allocate(device)
+            self.targets[source] = fresh
         if home is None:
             self._new[name] = (entry, source)
         else:
@@ -212,9 +215,9 @@ class _AverageRestore:
     @torch.no_grad()
     def finish(self) -> None:
         for home, source in self._copies:
-            home.copy_(self.targets[source])
+            home.copy_(local_part(self.targets[source]))
         for name, (_, source) in self._new.items():
-            self.average.shadow[name] = self.targets[source]
+            self.average.shadow[name] = local_part(self.targets[source])
         self.ema._shadows.forget_batches()
         if self._only is not None:
             return

@@ -90,6 +90,11 @@ class Saves:
         return tuple(self._path(name) for name in self._queue.pending)
 
     @property
+    def failed(self) -> bool:
+        """Whether `surface` has something to raise."""
+        return self._queue.failed
+
+    @property
     def pending_infos(self) -> list[CheckpointInfo]:
         """What the pending checkpoints will be, in order."""
         return [self._infos[name] for name in self._queue.pending if name in self._infos]

@@ -109,7 +109,7 @@ class LiveObjects:
                 names.setdefault(parameter, fqn)
         return names
 
-    def gather_nothing(self) -> None:
+    def reshard(self) -> None:
         """Bring fully sharded modules (FSDP2) into their sharded form.
 
         After a forward without a backward some parameters are whole, and other objects than those
