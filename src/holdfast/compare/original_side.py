@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from holdfast.compare.held import held_reader
 from holdfast.compare.stored import Part, Side, Stored
 from holdfast.compare.trees import plain
 from holdfast.engine.original import read_original
@@ -47,22 +46,6 @@ def _stored(name: str, tensor: Tensor, where: str) -> Stored:
         stored_as.name,
         tuple(tensor.shape),
         tensor.nbytes,
-        _reader(tensor),
+        held_reader(lambda: tensor),
         f"{where}: {name[:200]}",
     )
-
-
-def _reader(tensor: Tensor) -> Callable[[int, memoryview], None]:
-    held: list[Tensor] = []
-
-    def read(offset: int, buffer: memoryview) -> None:
-        if not held:
-            # Row-major, as every other layout has it; a copy only where the tensor is not.
-            rows = tensor.detach().resolve_conj().resolve_neg().contiguous().reshape(-1)
-            held.append(rows.view(torch.uint8))
-        target = torch.frombuffer(buffer, dtype=torch.uint8)
-        target.copy_(held[0][offset : offset + len(buffer)])
-        if offset + len(buffer) >= tensor.nbytes:
-            held.clear()
-
-    return read

@@ -91,6 +91,11 @@ def open_ours(path: Path) -> Side:
     """A checkpoint folder of ours; headers are proven, data is as it is read."""
     real = path.resolve()
     files = open_files(LocalRun(real.parent), real.name)
+    if files.manifest.world.get("layout") == "sharded":
+        from holdfast.compare.sharded_side import open_sharded
+
+        files.close()
+        return open_sharded(path, _facts(files.manifest))
     try:
         parts = {
             name: Part(name, entry.kind, _tensors(files, name), entry.aliases, entry.tree)

@@ -6,7 +6,7 @@ in the dtype they are averaged in, copied buffers, and the model's own where not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,7 @@ class StoredAverage:
     ) -> RestorePlan:
         """See `SavesItself`."""
         self.ema._refuse_swapped("load")
+        self.ema._shadows.settle()
         if stored.kind != "module":
             kind = Problem("kind", stored.name, "", "an average of a model", stored.kind)
             return RestorePlan(stored.name, problems=(kind,))
@@ -77,6 +78,10 @@ class StoredAverage:
     def start_afresh(self) -> None:
         """See `SavesItself`."""
         self.ema._shadows.restart([self.average])
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """See `SavesItself`: none, the `EMAModel` has told of them."""
+        return ()
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`."""

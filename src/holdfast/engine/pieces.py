@@ -13,7 +13,7 @@ from holdfast.engine.boxes import Box, coverage_problem
 from holdfast.engine.sharded_state import offsets_by_file
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.tensor_file import TensorFile
-from holdfast.errors import FormatError, LoadError
+from holdfast.errors import FormatError
 
 if TYPE_CHECKING:
     from holdfast.engine.checkpoint_files import CheckpointFiles
@@ -33,16 +33,6 @@ class Whole:
 
     shape: tuple[int, ...]
     pieces: tuple[Piece, ...]
-
-
-def refuse_pieces(entry: ComponentEntry, place: str) -> None:
-    """For what reads tensor files one by one. Raises LoadError if tensors are divided over them."""
-    if entry.shapes is not None:
-        raise LoadError(
-            f"The {entry.name} is sharded over the files of several ranks, which this cannot read",
-            where=place,
-            fix="load it on one process and save it there, then use that checkpoint",
-        )
 
 
 def wholes(files: CheckpointFiles, entry: ComponentEntry) -> dict[str, Whole]:

@@ -214,7 +214,7 @@ class CheckpointManager:
             warnings.warn(text, HoldfastWarning, stacklevel=2)
 
     def plan_prune(self) -> PruneReport:
-        """What `prune` would do now: every checkpoint with the rule that keeps or gives it up."""
+        """What `prune` would do now: every checkpoint with the rule that keeps or drops it."""
         return self._parts.rotation.report()
 
     def pin(self, checkpoint: Reference, reason: str) -> CheckpointInfo:
@@ -299,10 +299,9 @@ class CheckpointManager:
         no live object has changed then; InterruptedLoadError says that some have.
         """
         self.wait()
-        device, names = device_of(map_location), as_mapping(mapping)
-        wanted = Wanted(
-            load_optimizer, load_rng_state, components, only, strict, cast, device, names
-        )
+        place, names = device_of(map_location), as_mapping(mapping)
+        what = (load_optimizer, load_rng_state, components, only, strict, cast, place, names)
+        wanted = Wanted(*what)
         path = None if checkpoint_path is None else Path(checkpoint_path)
         return self._parts.restoring.load(path or finding.require_latest(self._context), wanted)
 

@@ -87,6 +87,12 @@ class LiveObjects:
             if isinstance(value, nn.Module):
                 yield name, value
 
+    def announced_tensors(self) -> Iterator[Tensor]:
+        """Tensors of registered objects that are changed after an announcement only."""
+        for value in self.registered.values():
+            if isinstance(value, SavesItself):
+                yield from value.announced_tensors()
+
     def parameter_names(self, states: Mapping[str, ModuleState] | None = None) -> dict[Tensor, str]:
         """FQN of every parameter; those of registered modules are prefixed with their name.
 
