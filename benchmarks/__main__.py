@@ -27,6 +27,7 @@ QUICK = {
     "load_local": _SMALL,
     "monitoring": ["--quick"],
     "save_local": _SMALL,
+    "small_tensors": ["--repeats", "3"],
 }
 
 

@@ -1,6 +1,6 @@
 """Verified loads from a local folder, beside a plain read of the same bytes and beside peers.
 
-    python benchmarks/load_local.py [--size MIB] [--repeats N] [--json FILE]
+    python -m benchmarks.load_local [--size MIB] [--repeats N] [--json FILE]
 
 Every repeat runs every way once, in an order that rotates, so that a busy machine slows all alike;
 figures are medians of seconds and their ratios. All ways end with the values in tensors that were
@@ -30,6 +30,7 @@ from safetensors.torch import load_file
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import save as dcp_save
 
+from benchmarks._limits import judge
 from holdfast.engine.reader import read_into
 from holdfast.engine.state_file import TensorFileEntry
 from holdfast.engine.tensor_file import open_tensor_file
@@ -144,7 +145,15 @@ def small_tensors() -> Tensors:
 
 def peak_mib(place: Path, size: int) -> float:
     """Memory a load of `size` bytes adds to the process's peak, in MiB, in a fresh process."""
-    command = [sys.executable, __file__, "--peak", str(size), "--disk", str(place)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.load_local",
+        "--peak",
+        str(size),
+        "--disk",
+        str(place),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
@@ -193,15 +202,18 @@ def compare(kind: str, parent: Path, size_mib: int, repeats: int) -> dict[str, o
             found = measure(bulk, repeats, cold=state == "cold")
             title = f"{kind}, {state}: {size_mib} MiB in 8 tensors"
             figures[f"large_{state}"] = found
-            figures[f"large_{state}_speed"] = show(title, found, "plain read")
+            speed = show(title, found, "plain read")
+            judge("speed relative to a plain read", speed, 0.8, at_most=False)
+            figures[f"large_{state}_speed"] = speed
         del bulk
         many = measure(Written(place / "small", small_tensors()), repeats, cold=False)
         figures["small"] = many
-        figures["small_speed"] = show(
-            f"{kind}, warm: {SMALL_TENSORS} small tensors", many, "safetensors, lazy"
-        )
-        figures["peak_mib"] = peak_mib(place, size_mib << 20)
-        print(f"\n{kind}: peak extra memory of a load {figures['peak_mib']:.0f} MiB")
+        small = f"{kind}, warm: {SMALL_TENSORS} small tensors"
+        figures["small_speed"] = show(small, many, "safetensors, lazy")
+        ratio = many["holdfast, verified"] / many["safetensors, lazy"]
+        judge("over stock load_file, into no model", ratio, 1.0)
+        peak = figures["peak_mib"] = peak_mib(place, size_mib << 20)
+        judge(f"{kind}: peak extra memory of a load", peak, 128, unit=" MiB")
     finally:
         shutil.rmtree(place)
     return figures

@@ -118,7 +118,14 @@ def overhead(model: TextModel, sentences: Sequence[str], profile: Profile) -> di
         "monitor_us": 1e6 * statistics.median(costs),
         "share": statistics.median(costs) / served,
         "side_by_side": statistics.median(ratios) - 1,
+        "side_by_side_error": _error_of_median(ratios),
     }
+
+
+def _error_of_median(values: Sequence[float]) -> float:
+    """Half the width of a notch: two medians differ if theirs do not overlap (McGill 1978)."""
+    low, high = np.percentile(values, [25, 75])
+    return float(1.57 * (high - low) / len(values) ** 0.5)
 
 
 def false_alarms(table: np.ndarray[Any, Any], windows: int) -> float:
@@ -186,8 +193,8 @@ def main() -> int:
     allowed = RATE + 3 * (RATE * (1 - RATE) / options.windows) ** 0.5
     print(
         f"one sentence is served in {cost['served_us'] / 1000:.1f} ms, of which the monitor takes "
-        f"{cost['monitor_us']:.0f} us; side by side {cost['side_by_side']:+.2%} (median of "
-        f"{options.requests} pairs)"
+        f"{cost['monitor_us']:.0f} us; side by side {cost['side_by_side']:+.2%} +- "
+        f"{cost['side_by_side_error']:.2%} (median of {options.requests} pairs)"
     )
     for kind, (_, drifted, text) in found.items():
         print(f"  {kind}: {'ALARM' if drifted else 'no alarm'}; {text}")

@@ -1,6 +1,6 @@
 """Durable saves to a local folder, beside the fastest ways found to make the same bytes durable.
 
-    python benchmarks/save_local.py [--size MIB] [--repeats N] [--json FILE]
+    python -m benchmarks.save_local [--size MIB] [--repeats N] [--json FILE]
 
 Every repeat runs every way once, in an order that rotates, so that a busy machine slows all alike;
 figures are medians of seconds and their ratios. What is measured ends with the bytes on stable
@@ -28,6 +28,7 @@ import torch
 import torch.distributed.checkpoint.state_dict_saver
 from safetensors.torch import save_file
 
+from benchmarks._limits import judge
 from holdfast.engine.tensor_writer import write_tensor_file
 from holdfast.storage import LocalRun
 from holdfast.tensorfile import plan_file
@@ -180,7 +181,15 @@ def small(place: Path, repeats: int) -> dict[str, float]:
 
 def peak_mib(place: Path, size: int) -> float:
     """Memory a save of `size` bytes adds to the process's peak, in MiB, in a fresh process."""
-    command = [sys.executable, __file__, "--peak", str(size), "--disk", str(place)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.save_local",
+        "--peak",
+        str(size),
+        "--disk",
+        str(place),
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
@@ -247,14 +256,18 @@ def main() -> None:
             peak = peak_mib(place, size)
         finally:
             shutil.rmtree(place)
+        large_ratio = show(f"{kind}: {options.size} MiB in 8 tensors", bulk, "")
+        judge("over the fastest way to make the same bytes durable", large_ratio, 1.10)
+        small_ratio = show(f"{kind}: {SMALL_TENSORS} small tensors", many, "no fsync")
+        judge("over stock save_file, which flushes nothing", small_ratio, 1.0)
+        judge(f"{kind}: peak extra memory of a save", peak, 128, unit=" MiB")
         figures[kind] = {
             "large": bulk,
             "small": many,
             "peak_mib": peak,
-            "large_ratio": show(f"{kind}: {options.size} MiB in 8 tensors", bulk, ""),
-            "small_ratio": show(f"{kind}: {SMALL_TENSORS} small tensors", many, "no fsync"),
+            "large_ratio": large_ratio,
+            "small_ratio": small_ratio,
         }
-        print(f"\n{kind}: peak extra memory of a save {peak:.0f} MiB")
     if options.json is not None:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from export_world import QUICK, ready
+from export_world import QUICK, new_tagger, ready
 
 from holdfast.errors import HoldfastWarning
 from holdfast.export.formats import FORMATS, Artifact, FormatOptions
@@ -25,10 +25,10 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tagger() -> Iterator[Prepared]:
-    """The tagger, prepared."""
-    with ready() as found:
-        yield found
+def tagger() -> Prepared:
+    """The tagger, prepared; its context is closed, so that other tests may compute gradients."""
+    with ready(new_tagger().eval()) as found:
+        return found
 
 
 @pytest.fixture(scope="session")

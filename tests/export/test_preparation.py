@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from export_world import SIGNATURE, new_tagger, ready
@@ -9,7 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 
 from holdfast.errors import ExportError
-from holdfast.export import Axis, Graph, Input, Signature, shape_matrix, tokens, without_unused
+from holdfast.export import (
+    Axis,
+    Graph,
+    Input,
+    Signature,
+    exportable,
+    shape_matrix,
+    tokens,
+    without_unused,
+)
+from holdfast.export.building import build
 from holdfast.export.prepare import flatten, identical
 
 VECTORS = Signature((Input("x", (Axis("batch", 1, 4), 8)),), ("y",))
@@ -102,6 +114,23 @@ def test_unused_layers_are_listed_and_removed_on_request() -> None:
     assert unused.buffers == ("table",)
     assert unused.bytes == 4 * (2 * (64 + 8) + 5)
     assert set(slim.state_dict()) == {"used.weight", "used.bias"}
+
+
+def test_artifacts_can_be_made_without_what_is_unused(tmp_path: Path) -> None:
+    """The model given stays whole; the artifact has what it needs, and the report says the rest."""
+    model = Wrapped(lambda self, x: self.used(x), used=nn.Linear(8, 8), extra=nn.Linear(8, 8))
+    built, _ = build(exportable(model, VECTORS), tmp_path, ["program"], remove_unused=True)
+    assert built.reports[0].passed
+    program = torch.export.load(tmp_path / "model.pt2")
+    assert set(program.state_dict) == {"used.weight", "used.bias"}
+    assert set(built.graphs[0].removed.parameters) == {"extra.weight", "extra.bias"}
+    assert set(model.state_dict()) == {"used.weight", "used.bias", "extra.weight", "extra.bias"}
+
+
+def test_a_model_elsewhere_than_on_the_cpu_is_refused() -> None:
+    """It is compared where everybody can repeat it."""
+    with pytest.raises(ExportError, match="on meta; exports are made and compared on the CPU"):
+        ready(nn.Linear(8, 8, device="meta"), VECTORS).__enter__()
 
 
 def test_tied_and_indirectly_used_tensors_are_used() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from holdfast import jsontext
 from holdfast.errors import FormatError, UnsavableError
-from holdfast.jsontext import dump, parse, parse_object
+from holdfast.jsontext import Json, as_text, dump, parse, parse_object
 
 TEXT = st.text()
 LEAVES = (
@@ -206,6 +207,23 @@ def test_a_long_duplicate_key_does_not_fill_the_message() -> None:
     with pytest.raises(FormatError, match="stands twice") as caught:
         parse(b"{" + key + b"," + key + b"}", where="test")
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("count", [lambda value: len(value), lambda value: None])
+def test_keys_that_are_counted_may_not_stand_twice_either(
+    count: Callable[[Any], int | None],
+) -> None:
+    """A reader that knows the number of keys is as strict as one that looks at each object."""
+    assert parse(b'{"a": ":", "b": 2}', where="test", count_keys=count) == {"a": ":", "b": 2}
+    with pytest.raises(FormatError, match="stands twice"):
+        parse(b'{"a": 1, "a": 2}', where="test", count_keys=count)
+
+
+def test_strings_that_are_no_text_can_be_escaped() -> None:
+    """What is only a remark is written with the halves of surrogate pairs spelt out."""
+    odd: Json = {"a\udc80": ["\ud800", 1, None, {"b": "é"}]}
+    assert as_text(odd) == {"a\\udc80": ["\\ud800", 1, None, {"b": "é"}]}
+    assert parse(dump(as_text(odd)), where="test") == as_text(odd)
 
 
 @pytest.mark.parametrize("data", [b"[]", b"1", b"null", b'"{}"'])

@@ -297,6 +297,21 @@ def test_resume_training_prints_the_checklist(
     assert "not given here" in printed
 
 
+def test_counters_of_what_was_not_saved_are_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without optimizer and scheduler in the checkpoint nothing agrees with them."""
+    session = new_session()
+    session.step()
+    path = new_manager(tmp_path, session, save_optimizer=False).save(0, 1)
+    assert path is not None
+    resume_training(path, session.model, session.optimizer, session.scheduler)
+    printed = capsys.readouterr().out
+    assert "the checkpoint was saved without it" in printed
+    assert "scheduler count" not in printed
+    assert "optimizer count" not in printed
+
+
 def test_a_path_to_nothing_is_an_error_people_can_act_on(tmp_path: Path) -> None:
     """A missing checkpoint is also a FileNotFoundError, with the path in it."""
     manager = new_manager(tmp_path, new_session())

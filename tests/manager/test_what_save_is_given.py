@@ -87,3 +87,28 @@ def test_what_is_no_count_is_refused_before_anything_is_written(tmp_path: Path, 
     with pytest.raises(ConfigError, match="epoch"):
         manager.save(bad, 1, {"val_loss": 1.0})
     assert not (tmp_path / "run").exists()
+
+
+def test_names_that_are_no_text_are_refused_and_other_strings_are_kept(tmp_path: Path) -> None:
+    """Half of a surrogate pair cannot name a metric; as a value it comes back as it was."""
+    manager = plain_manager(tmp_path)
+    with pytest.raises(UnsavableError, match="surrogate"):
+        manager.save(0, 1, {"loss\udc80": 1.0})
+    with pytest.raises(UnsavableError, match="surrogate"):
+        manager.save(0, 1, {"loss\udc80": "text"})
+    path = manager.save(0, 1, {"val_loss": 1.0, "remark": "odd \udc80 byte"})
+    assert path is not None
+    assert manager.load()["metrics"]["remark"] == "odd \udc80 byte"
+    line = json.loads((tmp_path / "history.jsonl").read_text().splitlines()[0])
+    assert line["metrics"]["remark"] == "odd \\udc80 byte"
+
+
+def test_a_command_line_that_is_no_text_does_not_stop_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes of an argument that are no text stand escaped in the record."""
+    monkeypatch.setattr("sys.argv", ["train.py", "--data=\udce9t\udce9"])
+    path = plain_manager(tmp_path).save(0, 1)
+    assert path is not None
+    record = json.loads((path / "manifest.json").read_text())
+    assert record["provenance"]["command"] == ["train.py", "--data=\\udce9t\\udce9"]

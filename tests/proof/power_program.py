@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -88,17 +89,19 @@ def _copy_through(run: LocalRun, model: Path, name: str) -> None:
         staged.publish()
 
 
-def manager_steps(run: LocalRun, model: Path) -> Iterator[str]:
+def manager_steps(run: LocalRun, model: Path, style: str = "sync") -> Iterator[str]:
     """The operations of the sequence as a training makes them, without the rotting disk."""
-    from proof_sequence import OPERATIONS, begin, silently
+    from proof_sequence import BESIDE_TRAINING, OPERATIONS, STYLES, InTurn, begin, silently
 
-    training = begin(run.path)
+    training = begin(run.path, STYLES[style])
     yield "begin"
-    for label, operation in OPERATIONS:
+    for label, operation in BESIDE_TRAINING if STYLES[style].goes_on else OPERATIONS:
         if label in ("a bit rots", "quarantine"):
             continue
-        silently(operation, training)
-        yield label
+        parts = operation.parts if isinstance(operation, InTurn) else (operation,)
+        for number, part in enumerate(parts, 1):
+            silently(part, training, close=number == len(parts))
+            yield label if len(parts) == 1 else f"{label}, {number}"
 
 
 def naive_steps(run: LocalRun, model: Path) -> Iterator[str]:
@@ -118,6 +121,7 @@ PROGRAMS: dict[str, Callable[[LocalRun, Path], Iterator[str]]] = {
     "retry": retry_steps,
     "restart": restart_steps,
     "manager": manager_steps,
+    "async": functools.partial(manager_steps, style="async"),
     "naive": naive_steps,
 }
 

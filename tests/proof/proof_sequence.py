@@ -10,8 +10,8 @@ import os
 import random
 import shutil
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,14 +22,57 @@ from torch import nn
 
 from holdfast import CheckpointConfig, CheckpointManager
 from holdfast.engine.catalog import read_manifest
+from holdfast.manager.background import OnCommit
 from holdfast.manifest import MANIFEST_FILE, checkpoint_name
 from holdfast.storage import LocalRun
 
 EARLIER = (1, 2, 3)
 """Steps saved before the sequence begins; step 1 is the best and must outlive all rotation."""
 
+BEYOND = 1000
+"""How far ahead training is while a save is still carried out."""
+
 Operation: TypeAlias = "tuple[str, Callable[[Training], object]]"
 """What it is called, and the doing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a training saves. width: of its one layer; options: of the configuration."""
+
+    name: str
+    width: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether training goes on while a save is carried out."""
+        return bool(self.options.get("async_save"))
+
+
+SYNC = Style("sync", 3)
+ASYNC = Style("async", 128, {"async_save": True})
+"""The width makes weights and moments just large enough to be copied beside training."""
+
+STYLES = {style.name: style for style in (SYNC, ASYNC)}
+
+
+class PlacingOptimizer(torch.optim.AdamW):
+    """Its step puts weights and moments where they are to be at a global step, as any step does."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Draw everything anew, in place, from the random state."""
+        with torch.no_grad():
+            for parameter in self.param_groups[0]["params"]:
+                parameter.copy_(torch.randn(parameter.shape))
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["step"].fill_(float(torch.initial_seed()))
+                state["exp_avg"].copy_(torch.randn(parameter.shape))
+                state["exp_avg_sq"].copy_(torch.rand(parameter.shape))
 
 
 @dataclass
@@ -37,6 +80,7 @@ class Training:
     """Live objects at some step, and the manager that saves them into `folder`."""
 
     folder: Path
+    style: Style
     model: nn.Module
     optimizer: torch.optim.Optimizer
     manager: CheckpointManager
@@ -51,18 +95,16 @@ class Training:
         torch.manual_seed(step)
         random.seed(step)
         np.random.seed(step)
-        with torch.no_grad():
-            for parameter in self.model.parameters():
-                parameter.copy_(torch.randn(parameter.shape))
-                state = self.optimizer.state[parameter]
-                state["step"] = torch.tensor(float(step))
-                state["exp_avg"] = torch.randn(parameter.shape)
-                state["exp_avg_sq"] = torch.rand(parameter.shape)
+        self.optimizer.step()
 
     def save(self, step: int) -> Path | None:
-        """Go to `step` and save it; the first one is the best."""
+        """Go to `step` and save it; the first one is the best. Training may go on at once."""
         self.go_to(step)
-        return self.manager.save(0, step, {"val_loss": 0.5 if step == 1 else 1.0 + step % 7})
+        try:
+            return self.manager.save(0, step, {"val_loss": 0.5 if step == 1 else 1.0 + step % 7})
+        finally:
+            if self.style.goes_on:
+                self.go_to(step + BEYOND)
 
     def state(self) -> list[Any]:
         """All live state by value, random generator included."""
@@ -74,36 +116,40 @@ class Training:
         ]
         numpy_state: Any = np.random.get_state()
         others = [list(random.getstate()[1]), numpy_state[1].tolist()]
-        return [*(tensor.tolist() for tensor in tensors), *others]
+        return [*(tensor.numpy().tobytes() for tensor in tensors), *others]
 
 
-def new_training(folder: Path, **options: Any) -> Training:
-    """A training that stands at step 0. options: of the configuration."""
+def new_training(
+    folder: Path, style: Style = SYNC, on_commit: OnCommit | None = None, **options: Any
+) -> Training:
+    """A training that stands at step 0. options: of the configuration, beside those of `style`."""
     torch.manual_seed(0)
-    model = nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+    model = nn.Linear(style.width, style.width - 1 if style is SYNC else style.width)
+    optimizer = PlacingOptimizer(model.parameters(), foreach=False)
     settings = {
         "save_total_limit": 3,
         "save_retries": 0,
         "progress": False,
         "provenance": False,
+        **style.options,
     } | options
     config = CheckpointConfig(str(folder), **settings)
-    training = Training(folder, model, optimizer, CheckpointManager(config, model, optimizer))
+    manager = CheckpointManager(config, model, optimizer, on_commit=on_commit)
+    training = Training(folder, style, model, optimizer, manager)
     training.go_to(0)
     return training
 
 
-def state_at(step: int) -> list[Any]:
+def state_at(step: int, style: Style = SYNC) -> list[Any]:
     """The state every training has at `step`."""
-    training = new_training(Path("nowhere"))
+    training = new_training(Path("nowhere"), style)
     training.go_to(step)
     return training.state()
 
 
-def begin(folder: Path) -> Training:
+def begin(folder: Path, style: Style = SYNC) -> Training:
     """A training in a new run folder with the EARLIER checkpoints."""
-    training = new_training(folder)
+    training = new_training(folder, style)
     for step in EARLIER:
         training.save(step)
     training.manager.close()
@@ -181,6 +227,25 @@ OPERATIONS: list[Operation] = [
     ("prune", lambda training: training.manager.prune()),
 ]
 
+
+class InTurn:
+    """Several operations as one; a crash may leave what any of them leaves."""
+
+    def __init__(self, *parts: Callable[[Training], object]) -> None:
+        self.parts = parts
+
+    def __call__(self, training: Training) -> None:
+        """Do all."""
+        for part in self.parts:
+            part(training)
+
+
+BESIDE_TRAINING: list[Operation] = [
+    *OPERATIONS,
+    ("save beside training", InTurn(lambda t: t.save(8), lambda t: t.save(9))),
+]
+"""For ASYNC: only the second save of a session is copied while training goes on."""
+
 NAIVE: list[Operation] = [
     ("save in place", _save_in_place),
     ("delete in place", _delete_in_place),
@@ -188,9 +253,16 @@ NAIVE: list[Operation] = [
 """What the harness must find fault with."""
 
 
-def silently(operation: Callable[[Training], object], training: Training) -> None:
-    """Do it and let others write; its warnings are not what is being tested."""
+def silently(
+    operation: Callable[[Training], object], training: Training, *, close: bool = True
+) -> None:
+    """Do it, all of it, and let others write unless told not to close.
+
+    Its warnings are not what is being tested.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         operation(training)
-        training.manager.close()
+        training.manager.wait()
+        if close:
+            training.manager.close()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from proof_aftermath import aftermath
-from proof_sequence import new_training, state_at
+from proof_sequence import STYLES, SYNC, Style, new_training, state_at
 from proof_world import look
 
 from holdfast.engine.catalog import read_catalog
@@ -43,6 +43,7 @@ class Figures:
     vanished: int = 0
     longest_life: int = 0
     growth_bytes: int = 0
+    overlapped: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -63,19 +64,30 @@ class Resources:
         return cls(len(os.listdir("/proc/self/fd")), threads, size)
 
 
-def write_forever(folder: Path, last: int, pipe: int) -> list[str]:
-    """Resume, then save step after step up to `last`, acknowledging each; return what leaked."""
-    training = new_training(folder, save_total_limit=KEPT)
+def write_forever(folder: Path, style: Style, last: int, pipe: int) -> list[str]:
+    """Resume, then save step after step up to `last`, each acknowledged once it is committed.
+
+    Returns what leaked.
+    """
+    training = new_training(
+        folder,
+        style,
+        save_total_limit=KEPT,
+        on_commit=lambda _, info: os.write(pipe, f"{info.global_step}\n".encode()),
+    )
     step = training.manager.resume(verbose=False).global_step
     first: Resources | None = None
     saves = 0
     while step < last:
         step += 1
         training.save(step)
-        os.write(pipe, f"{step}\n".encode())
         saves += 1
         if saves == _SETTLED_SAVES:
+            training.manager.wait()
             first = Resources.now()
+    training.manager.wait()
+    overlapped = sum(cost.mode == "overlapped" for cost in training.manager.stats.saves)
+    os.write(pipe, f"overlapped {overlapped}\n".encode())
     training.manager.close()
     return [] if first is None else leaks(first, Resources.now(), pipe)
 
@@ -162,11 +174,11 @@ def _in_child(work: Callable[[int], list[str]], pipe: int) -> None:
         os._exit(0)
 
 
-def soak(ground: Path, saves: int, kills: int, readers: int, seed: int) -> Figures:
+def soak(ground: Path, saves: int, kills: int, readers: int, seed: int, style: Style) -> Figures:
     """Save up to step `saves` in `kills` lives that end by SIGKILL and a long one that does not."""
     torch.set_num_threads(1)
     folder = ground / "run"
-    beginner = new_training(folder, save_total_limit=KEPT)
+    beginner = new_training(folder, style, save_total_limit=KEPT)
     beginner.save(1)
     beginner.manager.close()
     chooser = random.Random(seed)
@@ -175,16 +187,16 @@ def soak(ground: Path, saves: int, kills: int, readers: int, seed: int) -> Figur
     for life in range(kills + 1):
         last = saves if life == kills else 10**9
         reading = [Child(lambda pipe: read_forever(folder, pipe)) for _ in range(readers)]
-        writer = Child(lambda pipe, last=last: write_forever(folder, last, pipe))  # type: ignore[misc]
+        writer = Child(lambda pipe, last=last: write_forever(folder, style, last, pipe))  # type: ignore[misc]
         for child in (*reading, writer):
             child.collect()
         if life < kills:
             _wait_for(writer, life_saves, chooser.random() * 0.05)
         lines = writer.end(signal.SIGKILL if life < kills else None)
         _count_readers(reading, figures)
-        _count_writer(folder, lines, figures)
+        _count_writer(folder, style, lines, figures)
         figures.kills += life < kills
-    figures.problems += aftermath(folder)
+    figures.problems += aftermath(folder, style)
     entries = len(os.listdir(folder))
     if entries > KEPT + 6:
         figures.problems.append(f"the run folder has {entries} entries: {os.listdir(folder)}")
@@ -209,13 +221,14 @@ def _count_readers(readers: list[Child], figures: Figures) -> None:
                 figures.problems.append(f"a reader saw: {line}")
 
 
-def _count_writer(folder: Path, lines: list[str], figures: Figures) -> None:
+def _count_writer(folder: Path, style: Style, lines: list[str], figures: Figures) -> None:
     """What was acknowledged has to be there, whole, and the newest."""
     steps = [int(line) for line in lines if line.isdigit()]
     figures.saves += len(steps)
     figures.longest_life = max(figures.longest_life, len(steps))
     figures.problems += [line for line in lines if line.startswith("problem")]
     figures.growth_bytes += sum(int(line.split()[1]) for line in lines if line.startswith("grew"))
+    figures.overlapped += sum(int(line.split()[1]) for line in lines if line.startswith("over"))
     run = LocalRun(folder)
     _, wrong = look(run)
     figures.problems += wrong
@@ -225,10 +238,10 @@ def _count_writer(folder: Path, lines: list[str], figures: Figures) -> None:
         figures.problems.append(f"step {steps[-1]} was acknowledged, the newest is {step}")
     if not any(info.global_step == 1 for info in read_catalog(run).infos):
         figures.problems.append("the best checkpoint is gone")
-    survivor = new_training(folder, save_total_limit=KEPT)
+    survivor = new_training(folder, style, save_total_limit=KEPT)
     resumed = survivor.manager.resume(verbose=False).global_step
     survivor.manager.close()
-    if survivor.state() != state_at(resumed):
+    if survivor.state() != state_at(resumed, style):
         figures.problems.append(f"step {resumed} does not come back as it was")
 
 
@@ -240,8 +253,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--readers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--style", choices=STYLES, default=SYNC.name)
     options = parser.parse_args()
-    figures = soak(options.ground, options.saves, options.kills, options.readers, options.seed)
+    figures = soak(
+        options.ground,
+        options.saves,
+        options.kills,
+        options.readers,
+        options.seed,
+        STYLES[options.style],
+    )
     json.dump(vars(figures), sys.stdout)
 
 

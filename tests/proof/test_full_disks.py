@@ -11,12 +11,14 @@ from types import SimpleNamespace
 
 import pytest
 from proof_ground import Tell, cannot, need_program
-from proof_sequence import Training, begin
+from proof_sequence import STYLES, Training, begin
 from proof_world import leftovers, look
 
 from holdfast.errors import NoSpaceError, SaveError
 
 _SIZE_BYTES = 2 << 20
+ROOMS = {"sync": range(0, 112 << 10, 8 << 10), "async": range(0, 320 << 10, 20 << 10)}
+"""Bytes left for a save, of too few for anything to enough."""
 
 
 @contextlib.contextmanager
@@ -65,6 +67,7 @@ def refusal(training: Training, step: int) -> SaveError | None:
     state, error = training.state(), None
     try:
         training.manager.save(0, step, {"val_loss": 1.0})
+        training.manager.wait()
     except SaveError as caught:
         error = caught
     after, problems = look(training.run)
@@ -75,9 +78,11 @@ def refusal(training: Training, step: int) -> SaveError | None:
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["told", "by surprise"])
-@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize(
+    ("kind", "style"), [("tmpfs", "sync"), ("ext4", "sync"), ("ext4", "async")]
+)
 def test_a_full_disk_refuses_and_loses_nothing(
-    kind: str, told: bool, ground: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
+    kind: str, style: str, told: bool, ground: Path, tell: Tell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever room is left: whole or refused with figures, nothing lost, and saving goes on.
 
@@ -85,10 +90,10 @@ def test_a_full_disk_refuses_and_loses_nothing(
     """
     refused = 0
     with mounted(kind, ground) as disk:
-        training = begin(disk / "run")
+        training = begin(disk / "run", STYLES[style])
         if not told:
             monkeypatch.setattr(os, "statvfs", plenty)
-        rooms = range(0, 112 << 10, 8 << 10)
+        rooms = ROOMS[style]
         for step, free_bytes in enumerate(rooms, 4):
             fill(disk, free_bytes)
             error = refusal(training, 2 * step)
@@ -103,5 +108,5 @@ def test_a_full_disk_refuses_and_loses_nothing(
         training.manager.load(training.manager.get_best_checkpoint())
         training.manager.close()
     how = "told" if told else "by surprise"
-    tell(f"full disk, {kind}, {how}: {len(rooms)} saves, {refused} refused, 0 lost")
+    tell(f"full disk, {kind}, {style}, {how}: {len(rooms)} saves, {refused} refused, 0 lost")
     assert 0 < refused < len(rooms)

@@ -16,13 +16,14 @@ from power_trace import AckOp, Found, NameOp, Record, SyncOp, record_program
 from power_verdict import MODELS, PowerGate, Verdicts
 from proof_aftermath import aftermath
 from proof_ground import Tell
-from proof_sequence import begin
+from proof_sequence import STYLES, begin
 
 from holdfast.manifest import checkpoint_name
 from holdfast.storage import LocalRun
 
 RUN = "runs/one"
 PROGRAMS = ["storage", "retry", "restart"]
+MANAGERS = {"sync": "manager", "async": "async"}
 
 
 @pytest.fixture
@@ -68,18 +69,20 @@ def test_nothing_acknowledged_is_lost(program: str, ground: Path, model: Path, t
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("program", [*PROGRAMS, "manager"])
+@pytest.mark.parametrize("program", [*PROGRAMS, "manager", "async"])
 def test_nothing_acknowledged_is_lost_in_thousands_of_states(
     program: str, ground: Path, model: Path, tell: Tell
 ) -> None:
     """The same with every combination of losses up to thousands at each instant."""
     record = recorded(program, ground, model)
-    verdicts = PowerGate(record, RUN).run(record.ops, most=4096 if program != "manager" else 512)
+    verdicts = PowerGate(record, RUN).run(record.ops, most=4096 if program in PROGRAMS else 512)
     tell(figures(program, verdicts))
     assert verdicts.problems == []
 
 
-def go_on_after_crashes(record: Record, ground: Path, tell: Tell, *, most: int | None) -> None:
+def go_on_after_crashes(
+    record: Record, style: str, ground: Path, tell: Tell, *, most: int | None
+) -> None:
     """Lay out crash states as real files, `most` of them evenly, resume there, save and sweep."""
     problems: list[str] = []
     states = [crash for model in MODELS for crash in crashes(record, record.ops, model, most=8)]
@@ -88,26 +91,36 @@ def go_on_after_crashes(record: Record, ground: Path, tell: Tell, *, most: int |
         disk = ground / "disk"
         disk.mkdir()
         lay_out(crash.tree, disk)
-        problems += aftermath(disk / RUN)
+        problems += aftermath(disk / RUN, STYLES[style])
         shutil.rmtree(disk)
-    tell(f"power loss, going on: {len(problems)} problems after resuming from {len(chosen)} states")
+    tell(
+        f"power loss, {style}, going on: {len(problems)} problems after resuming from "
+        f"{len(chosen)} states"
+    )
     assert problems == []
 
 
-def test_training_survives_a_power_loss(ground: Path, model: Path, tell: Tell) -> None:
+@pytest.mark.parametrize(("style", "most"), [("sync", 8), ("async", 2)])
+def test_training_survives_a_power_loss(
+    style: str, most: int, ground: Path, model: Path, tell: Tell
+) -> None:
     """A training loses nothing, and resumes from, saves to and sweeps what a crash leaves."""
-    record = recorded("manager", ground, model)
-    verdicts = PowerGate(record, RUN).run(record.ops, most=8)
-    tell(figures("manager", verdicts))
+    program = MANAGERS[style]
+    record = recorded(program, ground, model)
+    verdicts = PowerGate(record, RUN).run(record.ops, most=most)
+    tell(figures(program, verdicts))
     assert verdicts.problems == []
-    go_on_after_crashes(record, ground, tell, most=25)
+    go_on_after_crashes(record, style, ground, tell, most=25)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_training_goes_on_after_every_power_loss(ground: Path, model: Path, tell: Tell) -> None:
+@pytest.mark.parametrize("style", STYLES)
+def test_training_goes_on_after_every_power_loss(
+    style: str, ground: Path, model: Path, tell: Tell
+) -> None:
     """The same from every state."""
-    go_on_after_crashes(recorded("manager", ground, model), ground, tell, most=None)
+    go_on_after_crashes(recorded(MANAGERS[style], ground, model), style, ground, tell, most=None)
 
 
 def test_a_rename_without_flushes_is_found_out(ground: Path, model: Path, tell: Tell) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from rank_agreeing import decide_alike, fall_back, save_fresh
+from rank_ema import average_on
 from rank_jobs import run_ranks
 
 pytestmark = pytest.mark.slow
@@ -38,3 +39,10 @@ def test_damage_that_one_rank_sees_makes_all_fall_back(tmp_path: Path) -> None:
         assert len(one["passed_over"]) == 1
         assert one["quarantined"] == found[0]["quarantined"]
     assert len(list((tmp_path / "run").glob("damaged-*"))) == 1
+
+
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_an_average_of_weights_goes_on_bit_for_bit(tmp_path: Path, kind: str) -> None:
+    """Of replicated weights and of sharded ones, where each rank averages its own part."""
+    for straight, resumed in run_ranks(2, average_on, tmp_path, kind):
+        assert straight == resumed

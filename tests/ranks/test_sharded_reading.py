@@ -24,10 +24,12 @@ from holdfast.engine.save import SaveReceipt
 from holdfast.errors import FormatError, HoldfastError, LoadError, SaveError
 from holdfast.manifest import parse_manifest, render_manifest
 from holdfast.manifest.record import FileRecord
+from holdfast.selection import average, average_state, verify_recipe
 from holdfast.session import LiveObjects, load_into
 from holdfast.session.components import read_component
 from holdfast.session.folder import FolderSource
 from holdfast.storage import LocalRun
+from holdfast.weights import mean_of
 
 
 @pytest.fixture(scope="module")
@@ -282,3 +284,20 @@ def test_threads_as_ranks_agree_on_failures() -> None:
         assert not isinstance(result, Exception), result
         assert result[0] == result[2] == bytes([0, 1, 2])
         assert b"the disk is on fire" in result[1]
+
+
+def test_averages_are_made_of_whole_tensors(objects: LiveObjects, tmp_path: Path) -> None:
+    """A checkpoint of three ranks and one of two average as those of one process do."""
+    states = []
+    for place, (size, seed) in enumerate(((3, 1), (2, 2))):
+        found = session(seed)
+        save_sharded(tmp_path / str(place), size, found)
+        states.append({k: v.clone() for k, v in found.model.state_dict().items()})
+    folders = [next((tmp_path / str(place)).glob("checkpoint_*")) for place in range(2)]
+    rules = {"waves": "newest", "count": "newest"}
+    made = average_state(folders, rules=rules)
+    assert made.keys() == states[0].keys()
+    for name in ("wide.weight", "wide.bias", "head.weight", "norm.running_mean"):
+        assert torch.equal(made[name], mean_of([state[name] for state in states])), name
+    written = average(folders, tmp_path / "averages", rules=rules).path
+    assert verify_recipe(written, search=[tmp_path / "0", tmp_path / "1"]).holds

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CheckpointNotFoundError, ConfigError, HoldfastError
+from holdfast.errors import CheckpointNotFoundError, ConfigError, SaveError
 from holdfast.report import write_report
 from holdfast.report.charts_curves import families
 from holdfast.report.page import json_for_script
@@ -102,7 +102,7 @@ def test_what_cannot_be_reported_is_said(
     with pytest.raises(CheckpointNotFoundError):
         write_report([tmp_path / "none"], tmp_path / "x.html")
     (tmp_path / "file").touch()
-    with pytest.raises(HoldfastError, match="could not be written"):
+    with pytest.raises(SaveError, match="could not be written"):
         write_report([tmp_path], tmp_path / "file" / "x.html", layers=False)
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     with pytest.raises(ConfigError, match="vl_convert") as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Sequence
@@ -116,3 +117,15 @@ def proven(copier: Copier, gate: StepGate | None = None) -> Stager:
     stager = Stager(copier=copier, gate=gate)
     stager.overlap.conclude([])
     return stager
+
+
+def edit_data(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Write past the version counters."""
+    for parameter in model.parameters():
+        parameter.data.mul_(0.5)
+
+
+def forget_compiling() -> None:
+    """Averages swap another way in processes that have compiled anything."""
+    importlib.import_module("torch._dynamo").reset()
+    importlib.import_module("torch._dynamo.utils").counters.clear()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from staging_helpers import NoGate, SlowCopier
 from torch import Tensor, nn
 
+from holdfast import EMAModel
 from holdfast.engine.save import SaveRequest, save_checkpoint
 from holdfast.engine.staging import StagedComponents, stage_components
 from holdfast.errors import TornSnapshotError
@@ -56,11 +57,21 @@ class Loop:
             nn.Linear(WIDTH, WIDTH),
             nn.Linear(WIDTH, WIDTH),
         )
-        self.optimizers = [self._optimizer(kind, self.model.parameters())]
-        self.average = Average(self.model)
+        own = self.model[4].parameters() if kind == "two" else []
+        shared = [p for p in self.model.parameters() if all(p is not o for o in [*own])]
+        self.optimizers = [self._optimizer(kind, shared)]
         self.stager = stager
         self.objects = LiveObjects(self.model, self.optimizers[0])
+        if kind == "two":
+            self.optimizers.append(torch.optim.SGD(self.model[4].parameters(), lr=0.1))
+            self.objects.register("second", self.optimizers[1])
+        self.average = Average(self.model)
         self.objects.register("average", self.average)
+        self.attached = EMAModel(self.model, [0.9, 0.5])
+        self.attached.attach(self.optimizers[-1])
+        self.objects.register("attached", self.attached)
+        self.copied = EMAModel(self.model, 0.8, swap="copy")
+        self.objects.register("copied", self.copied)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=3)
         self.objects.scaler = self.scaler
         self.pending: list[tuple[StagedComponents, dict[str, FileRecord], int]] = []
@@ -88,7 +99,8 @@ class Loop:
         """An optimizer step, through the scaler."""
         if any(p.grad is not None for p in self.model.parameters()):
             for optimizer in self.optimizers:
-                self.scaler.step(optimizer)
+                if any(p.grad is not None for g in optimizer.param_groups for p in g["params"]):
+                    self.scaler.step(optimizer)
             self.scaler.update()
 
     def skipped_step(self) -> None:
@@ -102,7 +114,8 @@ class Loop:
 
     def zero(self) -> None:
         """Gradients go."""
-        self.optimizers[0].zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
 
     def freeze(self) -> None:
         """Freeze a layer, or thaw it."""
@@ -120,6 +133,24 @@ class Loop:
         """The average moves."""
         self.average.update(self.model)
 
+    def move_ema(self) -> None:
+        """The average that is updated by hand moves."""
+        self.copied.update()
+
+    def evaluate(self) -> None:
+        """Each average is evaluated in the model, by pointer and by copy."""
+        for average in (self.attached, self.copied):
+            with average.applied(initial=True), torch.no_grad():
+                self.model.eval()
+                self.forward()
+                self.model.train()
+
+    def save_swapped(self) -> None:
+        """Save while an average is in the place of the weights."""
+        for average in (self.attached, self.copied):
+            with average.applied(initial=True):
+                self.save()
+
     def save(self) -> None:
         """Save beside training, and note what stopping it would have saved."""
         self.finish(keep=0)
@@ -129,7 +160,8 @@ class Loop:
         wanted = save_checkpoint(expected, self._request(components, self.saves))
         optimizers = (optimizer for _, optimizer in self.objects.optimizers())
         modules = (module for _, module in self.objects.modules())
-        staged = stage_components(self.stager, components, step_only_memory(optimizers, modules))
+        late = step_only_memory(optimizers, modules, self.objects.announced_tensors())
+        staged = stage_components(self.stager, components, late)
         self.overlapped += staged.snapshot.overlapped
         self.pending.append((staged, dict(wanted.manifest.files), self.saves))
 
@@ -162,8 +194,9 @@ class Loop:
 
 STATEMENTS = [
     *("save", "save", "backward", "step", "step", "forward", "zero", "skipped_step"),
-    *("freeze", "grow", "move_average", "finish"),
+    *("freeze", "grow", "move_average", "finish", "move_ema", "evaluate", "save_swapped"),
 ]
+KINDS = ["foreach", "fused", "loop", "two"]
 
 
 def run(kind: str, schedule: list[str], pause: float, gate: StepGate | None = None) -> Loop:
@@ -181,9 +214,9 @@ def run(kind: str, schedule: list[str], pause: float, gate: StepGate | None = No
     return loop
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
-    kind=st.sampled_from(["foreach", "fused", "loop"]),
+    kind=st.sampled_from(KINDS),
     schedule=st.lists(st.sampled_from(STATEMENTS), max_size=24),
     pause=st.sampled_from([0.0, 0.0003, 0.001]),
 )
@@ -196,9 +229,10 @@ def test_a_save_beside_training_is_the_save_of_training_stopped(
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(7200)
 @settings(deadline=None, max_examples=5000)
 @given(
-    kind=st.sampled_from(["foreach", "fused", "loop"]),
+    kind=st.sampled_from(KINDS),
     schedule=st.lists(st.sampled_from(STATEMENTS), max_size=60),
     pause=st.sampled_from([0.0, 0.0003, 0.001, 0.003]),
 )
@@ -210,14 +244,14 @@ def test_thousands_of_schedules(kind: str, schedule: list[str], pause: float) ->
 PLAIN = ["backward", "step", "save", "backward", "step"] * 6
 
 
-@pytest.mark.parametrize("kind", ["foreach", "fused", "loop"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_plain_loop_overlaps_all_saves_but_the_first(kind: str) -> None:
     """The schedules above do exercise overlap."""
     loop = run(kind, PLAIN, 0.0003)
     assert (loop.saves, loop.overlapped) == (6, 5)
 
 
-@pytest.mark.parametrize("kind", ["foreach", "fused", "loop"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_without_the_hook_the_same_loop_tears_and_is_refused(kind: str) -> None:
     """The protective hook is what makes it so: without it every kind of step is caught tearing."""
     with pytest.raises(TornSnapshotError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ import torch
 from staging_helpers import (
     HeldCopier,
     NoGate,
+    edit_data,
+    forget_compiling,
     layers,
     live,
     proven,
@@ -184,12 +186,6 @@ def edit_in_place(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
             parameter.clamp_(-0.01, 0.01)
 
 
-def edit_data(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write past the version counters."""
-    for parameter in model.parameters():
-        parameter.data.mul_(0.5)
-
-
 def edit_numpy(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write through a NumPy view."""
     for parameter in model.parameters():
@@ -340,6 +336,14 @@ def test_only_what_steps_change_may_be_copied_late() -> None:
     assert state["step"].data_ptr() not in found
 
 
+@pytest.fixture
+def compiling() -> Iterator[None]:
+    """Nothing looks compiled afterwards."""
+    yield
+    forget_compiling()
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_compiled_step_is_traced_without_the_hook_and_gets_no_overlap() -> None:
     """torch.compile of the step works as before, fullgraph or not, and is found out."""

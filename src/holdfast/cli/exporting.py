@@ -11,6 +11,7 @@ from holdfast.cli.refs import locate
 from holdfast.errors import ConfigError
 from holdfast.export import (
     About,
+    FormatOptions,
     InferenceCheckpoint,
     ModelExporter,
     Release,
@@ -62,6 +63,9 @@ def release_of(
     version: str | None,
     name: str,
     licence: str | None,
+    opset: int | None,
+    external_data: bool | None,
+    remove_unused: bool,
     allow_refusals: bool,
 ) -> Release:
     """Build the model, put the weights in and release it."""
@@ -78,6 +82,8 @@ def release_of(
         formats=formats or _GRAPH_FORMATS,
         version=version,
         about=About(name=name, licence=licence),
+        options=FormatOptions(opset, external_data),
+        remove_unused=remove_unused,
         allow_refusals=allow_refusals,
     )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.ema._roster import Entry, memory, overlapping
+from holdfast.staging import before_write
 
 SwapMethod: TypeAlias = Literal["auto", "pointer", "copy"]
 
@@ -33,6 +34,7 @@ class Swap:
     def do(self) -> None:
         """Put the average in place; if that fails half-way, put everything back first."""
         prepared = [(entry, *self._prepared(entry, average)) for entry, average in self._wanted]
+        self._announce()
         try:
             for entry, training, replacement in prepared:
                 self._done.append((entry, training))
@@ -46,10 +48,16 @@ class Swap:
     def undo(self) -> bool:
         """Put the training weights back; return whether the live weights were left alone."""
         untouched = self._versions == self._live_versions()
+        self._announce()
         while self._done:
             self._place(*self._done[-1])
             self._done.pop()
         return untouched
+
+    def _announce(self) -> None:
+        """A save may still be copying what is about to be overwritten."""
+        if not self.by_pointer:
+            before_write()
 
     def pairs(self) -> Iterable[tuple[Tensor, Tensor]]:
         """(live tensor, training tensor) of all that is swapped now."""

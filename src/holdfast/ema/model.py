@@ -6,7 +6,7 @@ import contextlib
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -134,12 +134,14 @@ class EMAModel:
             _whole("samples_per_step", samples_per_step, least=1)
         self._samples_per_step = samples_per_step
         self._hook = OptimizerHook(optimizer, self._before_step, self._after_step)
+        self._shadows.attach(True)
 
     def detach(self) -> None:
         """Undo `attach`."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
+            self._shadows.attach(False)
 
     def reset(self) -> None:
         """Start every average anew from the present weights, with no updates."""
@@ -149,7 +151,7 @@ class EMAModel:
 
     def _before_step(self) -> None:
         self._refuse_swapped("step the optimizer")
-        self._shadows.refresh()
+        self._shadows.look_up()
 
     def _after_step(self) -> None:
         self._step(None if self._uncounted else self._samples_per_step)
@@ -348,6 +350,10 @@ class EMAModel:
     def start_afresh(self) -> None:
         """See `SavesItself`."""
         self.reset()
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """See `SavesItself`: every average."""
+        return [tensor for average in self._shadows.averages for tensor in average.shadow.values()]
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`: every average but the first, named "-2", "-3", ... or "-segment"."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from holdfast.decay import read_schedule
 from holdfast.ema._average import Average, read_clock
 from holdfast.errors import FormatError, MismatchError
+from holdfast.staging import before_write
 from holdfast.state import Problem
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def apply_plain_state(ema: EMAModel, state: Mapping[str, Any]) -> None:
     if problems:
         raise MismatchError("The state does not fit the averaged model", problems=problems)
     clock = read_clock(state["clock"]) if "clock" in state else None
+    before_write()
     for home, tensor in pairs:
         home.copy_(tensor)
     for average, record in zip(shadows.averages, saved, strict=True):

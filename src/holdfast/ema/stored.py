@@ -6,7 +6,7 @@ in the dtype they are averaged in, copied buffers, and the model's own where not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from holdfast.state import (
     unwrap,
 )
 from holdfast.state._tree import outline
+from holdfast.state.sharded import is_sharded, local_part, new_like, placed_as
 
 if TYPE_CHECKING:
     from holdfast.ema.model import EMAModel
@@ -59,6 +60,7 @@ class StoredAverage:
     ) -> RestorePlan:
         """See `SavesItself`."""
         self.ema._refuse_swapped("load")
+        self.ema._shadows.settle()
         if stored.kind != "module":
             kind = Problem("kind", stored.name, "", "an average of a model", stored.kind)
             return RestorePlan(stored.name, problems=(kind,))
@@ -76,6 +78,10 @@ class StoredAverage:
     def start_afresh(self) -> None:
         """See `SavesItself`."""
         self.ema._shadows.restart([self.average])
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """See `SavesItself`: none, the `EMAModel` has told of them."""
+        return ()
 
     def companions(self) -> Mapping[str, SavesItself]:
         """See `SavesItself`."""
@@ -166,7 +172,7 @@ class _AverageRestore:
             if source not in there:
                 found = Problem("missing", self.stored.name, name)
                 (self.problems if strict else self.tolerated).append(found)
-            elif there[source].shape != tuple(memory(entry.live).shape):
+            elif there[source].shape != tuple(entry.live.shape):
                 self.problems.append(
                     Problem(
                         "shape",
@@ -194,11 +200,13 @@ class _AverageRestore:
             return
         facts = self.stored.tensors[source]
         if home is not None and home.dtype == facts.dtype and source not in self.targets:
-            self.targets[source] = home
+            self.targets[source] = placed_as(home, entry.live) if is_sharded(entry.live) else home
             return
         if source not in self.targets:
             device = memory(entry.live).device if home is None else home.device
-            self.targets[source] = facts.allocate(device)
+            sharded = is_sharded(entry.live)
+            fresh = new_like(entry.live, facts.dtype) if sharded else facts.allocate(device)
+            self.targets[source] = fresh
         if home is None:
             self._new[name] = (entry, source)
         else:
@@ -207,9 +215,9 @@ class _AverageRestore:
     @torch.no_grad()
     def finish(self) -> None:
         for home, source in self._copies:
-            home.copy_(self.targets[source])
+            home.copy_(local_part(self.targets[source]))
         for name, (_, source) in self._new.items():
-            self.average.shadow[name] = self.targets[source]
+            self.average.shadow[name] = local_part(self.targets[source])
         self.ema._shadows.forget_batches()
         if self._only is not None:
             return

@@ -76,6 +76,12 @@ class BackgroundSaves:
         with self._changed:
             return len(self._jobs()) >= self._pending_max
 
+    @property
+    def failed(self) -> bool:
+        """Whether `raise_failures` has something to raise."""
+        with self._changed:
+            return bool(self._failures)
+
     def admit(self) -> str | None:
         """Make room for one more save, as `when_busy` says.
 

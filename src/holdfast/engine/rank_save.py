@@ -153,13 +153,10 @@ class _Attempt:
 
     def _plan(self) -> list[TensorFilePlan]:
         """This rank's tensor files: one for each module and optimizer, one for all objects."""
-        agreed = self._agreed
         grouped: dict[str, list[ComponentState]] = {}
         for component in self._request.components:
             if component.tensors:
-                stem = _OBJECTS if component.kind == "object" else component.name
-                file = shard_name(stem, agreed.rank, agreed.size)
-                grouped.setdefault(file, []).append(component)
+                grouped.setdefault(self._file_of(component), []).append(component)
         return [self._plan_file(file, components) for file, components in grouped.items()]
 
     def _plan_file(self, file: str, components: Sequence[ComponentState]) -> TensorFilePlan:
@@ -203,8 +200,7 @@ class _Attempt:
         """Write this rank's files, its own record last."""
         agreed, request = self._agreed, self._request
         records, entries, linked = write_tensors(place, files, progress, earlier)
-        in_file = {n: file.name for file in files for n in file.tensors}
-        holding = {c.name: _file_of(c, in_file) for c in request.components if c.tensors}
+        holding = {c.name: self._file_of(c) for c in request.components if c.tensors}
         part = RankFile(
             agreed.rank,
             agreed.size,
@@ -215,7 +211,7 @@ class _Attempt:
                 if c.name in agreed.per_rank
             },
             entries,
-            self._offsets_by_file(files),
+            self._offsets_by_file(),
         )
         data = render_rank_file(part)
         name = rank_file_name(agreed.rank, agreed.size)
@@ -229,11 +225,17 @@ class _Attempt:
         }
         return _Written(agreed.rank, request.id, records, holding, elements, linked), entries
 
-    def _offsets_by_file(
-        self, files: Sequence[TensorFilePlan]
-    ) -> dict[str, Mapping[str, tuple[int, ...]]]:
-        every = {n: at for of in self._agreed.part.offsets.values() for n, at in of.items()}
-        return {file.name: {n: every[n] for n in file.tensors if n in every} for file in files}
+    def _offsets_by_file(self) -> dict[str, dict[str, tuple[int, ...]]]:
+        found: dict[str, dict[str, tuple[int, ...]]] = {}
+        for component in self._request.components:
+            if component.tensors:
+                found.setdefault(self._file_of(component), {}).update(self._offsets(component.name))
+        return found
+
+    def _file_of(self, component: ComponentState) -> str:
+        """This rank's file of a component: its own, or that of all objects."""
+        stem = _OBJECTS if component.kind == "object" else component.name
+        return shard_name(stem, self._agreed.rank, self._agreed.size)
 
     def _commit(
         self,
@@ -342,7 +344,3 @@ class _Attempt:
                 "it up",
                 fix="raise rank_timeout_seconds in the configuration",
             )
-
-
-def _file_of(component: ComponentState, in_file: Mapping[str, str]) -> str:
-    return in_file[next(iter(component.tensors))]

@@ -2,11 +2,13 @@
 
 Contiguous tensors go to the storage as they lie in memory, in pieces that are hashed just before:
 small enough to be in the processor's cache still when the storage copies them, while other threads
-keep the disk busy. Small tensors are gathered, so that ten thousand scalars cost one write.
+keep the disk busy. Small tensors are gathered, so that ten thousand scalars cost one write, unless
+they lie in memory one after the other already, as in a snapshot.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -79,26 +81,20 @@ class _Source:
     def blocks(self) -> Iterator[Block]:
         """Yield the header, then the data section; no block changes after it was yielded."""
         yield self._plan.header
-        gathered = _new_buffer()
-        filled = 0
+        small = _Small()
         for name, spec in self._plan.specs.items():
             tensor = self._tensors[name]
-            nbytes = spec.end - spec.begin
-            if nbytes > _GATHER_TENSOR_BYTES:
-                if filled:
-                    yield gathered[:filled]
-                    gathered, filled = _new_buffer(), 0
+            if spec.nbytes > _GATHER_TENSOR_BYTES:
+                yield from small.flush()
                 yield from self._own_blocks(name, tensor)
+                small.follow(tensor.data_ptr() + spec.nbytes if is_zero_copy(tensor) else 0)
                 continue
             view = _small_view(tensor)
             self.digests[name] = raw_digest(view)
-            if filled + nbytes > _GATHER_BYTES:
-                yield gathered[:filled]
-                gathered, filled = _new_buffer(), 0
-            gathered[filled : filled + nbytes] = view
-            filled += nbytes
-        if filled:
-            yield gathered[:filled]
+            if spec.nbytes:
+                address = tensor.data_ptr() if is_zero_copy(tensor) else 0
+                yield from small.add(view, spec.nbytes, address)
+        yield from small.flush()
 
     def _own_blocks(self, name: str, tensor: Tensor) -> Iterator[Block]:
         hasher = Hasher()
@@ -108,6 +104,66 @@ class _Source:
                 hasher.update(piece)
                 yield piece
         self.digests[name] = hasher.raw()
+
+
+class _Small:
+    """Small tensors on their way: as they lie if they follow each other in memory, else copied.
+
+    What follows the block yielded last is not copied either, however small: a storage that writes
+    from where blocks lie can then go on doing so.
+    """
+
+    def __init__(self) -> None:
+        self._run: list[Block] = []
+        self._begin = self._end = self._follows = 0
+        self._buffer = _new_buffer()
+        self._filled = 0
+
+    def follow(self, address: int) -> None:
+        """The block yielded last ends at this address; 0 if it lies elsewhere."""
+        self._follows = address
+
+    def add(self, view: Block, nbytes: int, address: int) -> Iterator[Block]:
+        """Take in the next tensor. address: of its memory, 0 if it has none of its own."""
+        if self._run and address != self._end:
+            yield from self._end_run()
+        if self._filled or not address:
+            yield from self._copy(view, nbytes)
+            return
+        if not self._run:
+            self._begin = self._end = address
+        self._run.append(view)
+        self._end += nbytes
+        if self._end - self._begin >= _GATHER_BYTES:
+            yield from self._end_run()
+
+    def flush(self) -> Iterator[Block]:
+        """Yield what is still on its way."""
+        yield from self._end_run()
+        if self._filled:
+            yield self._hand_over()
+
+    def _end_run(self) -> Iterator[Block]:
+        run, self._run = self._run, []
+        nbytes = self._end - self._begin
+        if run and (nbytes >= _GATHER_TENSOR_BYTES or self._begin == self._follows):
+            # The tensors are held by whoever has them written.
+            yield memoryview((ctypes.c_ubyte * nbytes).from_address(self._begin)).cast("B")
+            self._follows = self._end
+            return
+        for view in run:
+            yield from self._copy(view, len(memoryview(view)))
+
+    def _copy(self, view: Block, nbytes: int) -> Iterator[Block]:
+        if self._filled + nbytes > _GATHER_BYTES:
+            yield self._hand_over()
+        self._buffer[self._filled : self._filled + nbytes] = view
+        self._filled += nbytes
+
+    def _hand_over(self) -> memoryview:
+        full = self._buffer[: self._filled]
+        self._buffer, self._filled, self._follows = _new_buffer(), 0, 0
+        return full
 
 
 def _chunks(tensor: Tensor) -> Iterable[memoryview]:

@@ -13,9 +13,10 @@ from holdfast.errors import ConfigError, ExportError, GateError
 from holdfast.export.formats import Artifact, Format, FormatOptions, find_format
 from holdfast.export.gate import GateReport, inspect
 from holdfast.export.graph import Runner
-from holdfast.export.prepare import Prepared, flatten, prepared
+from holdfast.export.prepare import Prepared, flatten, identical, prepared
 from holdfast.export.target import Exportable
 from holdfast.export.tolerance import Tolerance
+from holdfast.export.unused import without_unused
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ def build(
     tolerance: Tolerance | None = None,
     seed: int = 0,
     measured: bool = True,
+    remove_unused: bool = False,
 ) -> tuple[Built, Mapping[str, object]]:
     """Write into the folder what passes; leave nothing of what does not.
 
     Returns what was built, and the table `target.measure` made of it (empty without one). A format
-    is refused as a whole if one of its graphs or a check fails. Raises ExportError for what is
-    wrong with the model itself, ConfigError for unknown formats.
+    is refused as a whole if one of its graphs or a check fails. remove_unused: export copies
+    without what no case uses, proven to answer the same. Raises ExportError for what is wrong with
+    the model itself, ConfigError for unknown formats.
     """
     writers = [find_format(name) for name in formats]
     if len({writer.name for writer in writers}) != len(writers):
@@ -62,6 +65,8 @@ def build(
     built = Built()
     with contextlib.ExitStack() as stack:
         built.graphs = [stack.enter_context(prepared(graph, seed=seed)) for graph in target.graphs]
+        if remove_unused:
+            built.graphs = [_slim(one, stack, seed) for one in built.graphs]
         built.runners["eager"] = {one.graph.name: eager_runner(one) for one in built.graphs}
         for writer in writers:
             _build_format(built, target, folder, writer, options or FormatOptions(), tolerance)
@@ -69,6 +74,20 @@ def build(
         if target.measure is not None and measured and len(built.runners) > 1:
             table = target.measure(built.runners)
     return built, table
+
+
+def _slim(one: Prepared, stack: contextlib.ExitStack, seed: int) -> Prepared:
+    if not one.unused.names:
+        return one
+    module = without_unused(one.graph.module, one.unused)
+    slim = stack.enter_context(prepared(replace(one.graph, module=module), seed=seed))
+    if not all(map(identical, one.expected, slim.expected)):
+        raise ExportError(
+            f"Without what seems unused ({one.unused}) the model answers otherwise",
+            where=f"graph {one.graph.name}",
+            fix="export it whole",
+        )
+    return replace(slim, removed=one.unused)
 
 
 def eager_runner(one: Prepared) -> Runner:

@@ -105,6 +105,9 @@ def _calling(facts: Mapping[str, Any]) -> Iterator[str]:
             for name, one in graph["example"].items()
         )
         yield from (f"Example: {shapes}; with its outputs in `examples.safetensors`.", "")
+        if graph["removed"]:
+            yield f"Left out because nothing uses it: {', '.join(graph['removed'][:20])}."
+            yield ""
         unused = [*graph["unused"]["parameters"], *graph["unused"]["buffers"]]
         if unused:
             yield f"Never used: {', '.join(unused[:20])} ({graph['unused']['bytes']} bytes)."

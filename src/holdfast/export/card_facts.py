@@ -115,6 +115,7 @@ def _graph(one: Prepared) -> dict[str, Json]:
             "layers": list(one.unused.layers),
             "bytes": one.unused.bytes,
         },
+        "removed": sorted(one.removed.names),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +26,20 @@ Outputs = tuple[Tensor, ...]
 class Prepared:
     """A graph with what it answers to every case of its matrix, in eager evaluation mode.
 
-    The first case is the example to trace with. expected: per case, on the CPU. Valid while the
-    context of `prepared` is open.
+    The first case is the example to trace with. expected: per case. removed: what was unused and is
+    not in the module any more. Valid while the context of `prepared` is open.
     """
 
     graph: Graph
     cases: Sequence[Case]
     expected: Sequence[Outputs]
     unused: Unused
+    removed: Unused = field(default_factory=Unused)
 
     @property
     def example(self) -> tuple[Tensor, ...]:
-        """Inputs to trace with, where the module is."""
-        device = device_of(self.graph.module)
-        return tuple(tensor.to(device) for tensor in self.cases[0].inputs)
+        """Inputs to trace with."""
+        return self.cases[0].inputs
 
     @functools.cached_property
     def program(self) -> ExportedProgram:
@@ -61,17 +61,23 @@ class Prepared:
 def prepared(graph: Graph, *, seed: int = 0) -> Iterator[Prepared]:
     """Put the graph's module in evaluation mode, prove that it is, run it on its shape matrix.
 
-    On leaving, every submodule has the mode it had. Raises ExportError naming what would make
-    answers depend on chance or on the other rows of a batch, or what the model itself cannot do.
+    The module must be on the CPU. On leaving, every submodule has the mode it had. Raises
+    ExportError naming what would make answers depend on chance or on the other rows of a batch, or
+    what the model itself cannot do.
     """
+    if device_of(graph.module).type != "cpu":
+        raise ExportError(
+            f"The model is on {device_of(graph.module)}; exports are made and compared on the CPU",
+            where=f"graph {graph.name}",
+            fix="move it there first: model.cpu()",
+        )
     with evaluating(graph.module), slow_path(), torch.no_grad():
         cases = shape_matrix(graph, seed=seed)
         runs = [_run(graph, case) for case in cases]
         for case, outputs in zip(cases, runs, strict=True):
             _check_outputs(graph, case, outputs)
-        device = device_of(graph.module)
-        calls = [tuple(tensor.to(device) for tensor in case.inputs) for case in cases]
-        yield Prepared(graph, cases, runs, find_unused(graph.module, calls))
+        unused = find_unused(graph.module, [case.inputs for case in cases])
+        yield Prepared(graph, cases, runs, unused)
 
 
 @contextlib.contextmanager
@@ -146,11 +152,8 @@ def identical(one: Sequence[Tensor], other: Sequence[Tensor]) -> bool:
 
 
 def _run(graph: Graph, case: Case) -> Outputs:
-    device = device_of(graph.module)
     try:
-        first, second = (
-            flatten(graph.module(*(tensor.to(device) for tensor in case.inputs))) for _ in range(2)
-        )
+        first, second = (flatten(graph.module(*case.inputs)) for _ in range(2))
     except Exception as error:
         raise ExportError(
             f"The model itself cannot do the case '{case.name}' ({_sizes(case.sizes)}): {error}",

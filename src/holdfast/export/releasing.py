@@ -83,6 +83,7 @@ def release(
     options: FormatOptions | None = None,
     tolerance: Tolerance | None = None,
     allow_refusals: bool = False,
+    remove_unused: bool = False,
     shard_bytes: int = SHARD_BYTES,
 ) -> Release:
     """Export a model to a new release folder, gated.
@@ -91,7 +92,8 @@ def release(
     to hold, loaded into it; None takes the model as it is. formats: see
     `holdfast.export.formats`; the weights as safetensors are always beside them, since no compiled
     format promises to load in later versions, and as `.pt` with "pt". allow_refusals: leave out
-    formats that cannot be made or do not pass, instead of raising.
+    formats that cannot be made or do not pass, instead of raising. remove_unused: leave tensors
+    that nothing uses out of the artifacts; the weights stay whole.
 
     The same version with the same content is found and left as it is; with other content it is
     refused. Raises ConfigError for that, GateError listing what did not pass, ExportError for a
@@ -119,7 +121,14 @@ def release(
         base = options or FormatOptions()
         inside = _inner_card(target, held, about, chosen, identity)
         given = FormatOptions(base.opset, base.external_data, jsontext.dump(inside))
-        built, latency = build(target, folder, names, options=given, tolerance=tolerance)
+        built, latency = build(
+            target,
+            folder,
+            names,
+            options=given,
+            tolerance=tolerance,
+            remove_unused=remove_unused,
+        )
         if built.refusals and not allow_refusals:
             raise _refused(built, place)
         _write_examples(built.graphs, folder)

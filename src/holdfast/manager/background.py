@@ -90,6 +90,11 @@ class Saves:
         return tuple(self._path(name) for name in self._queue.pending)
 
     @property
+    def failed(self) -> bool:
+        """Whether `surface` has something to raise."""
+        return self._queue.failed
+
+    @property
     def pending_infos(self) -> list[CheckpointInfo]:
         """What the pending checkpoints will be, in order."""
         return [self._infos[name] for name in self._queue.pending if name in self._infos]
@@ -175,11 +180,14 @@ class Saves:
         step_only = step_only_memory(
             (optimizer for _, optimizer in objects.optimizers()),
             (module for _, module in objects.modules()),
+            objects.announced_tensors(),
         )
         if request.ranks is not None:
             step_only |= sharded_step_only(objects)
             step_only = request.ranks.part.pieces_within(step_only)
-        return stage_components(self._stager, request.components, step_only)
+        return stage_components(
+            self._stager, request.components, step_only, split_bytes=request.split_bytes
+        )
 
     def free_name(self, epoch: int, global_step: int) -> tuple[str, int]:
         """The first name neither committed nor pending: nobody else writes here."""

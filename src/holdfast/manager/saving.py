@@ -109,7 +109,7 @@ class Saving:
         if at_once:
             self.saves.drain()
         else:
-            self.surface()
+            self._surface_alike()
         self.busy = True
         try:
             request = self._prepare(position, reason, moment, rng, at_once=at_once)
@@ -132,6 +132,20 @@ class Saving:
         finally:
             self.busy = False
         return context.path(name)
+
+    def _surface_alike(self) -> None:
+        """`surface`, on all ranks or on none: one that raised alone would leave the others waiting.
+
+        A save that fails fails on all ranks, but each learns of it in a time of its own.
+        """
+        ranks = self._context.ranks
+        if ranks.many:
+            if not self._context.config.async_save:
+                return
+            if not ranks.agree("surface", self.saves.failed, any):
+                return
+            self.saves.drain()
+        self.surface()
 
     def surface(self) -> None:
         """Warn and raise what came of saves in the background since the last call."""

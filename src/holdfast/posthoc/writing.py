@@ -17,6 +17,7 @@ from holdfast.ema.stored import RECORD
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.derived import ComputedModel, save_computed
+from holdfast.engine.open_checkpoint import OpenCheckpoint
 from holdfast.engine.provenance import gather_provenance
 from holdfast.engine.save import SaveRequest
 from holdfast.jsontext import Json
@@ -24,9 +25,9 @@ from holdfast.posthoc.recipe import Recipe, stream_recipes
 from holdfast.session import json_config
 from holdfast.session.derived import derived_record, is_vocabulary
 from holdfast.session.objects import RUN
-from holdfast.state import ComponentState, torch_codec
+from holdfast.state import ComponentState, StoredTensor, torch_codec
 from holdfast.storage import LocalRun
-from holdfast.tensorfile import byte_view, plan_file, torch_dtype
+from holdfast.tensorfile import byte_view, describe, plan_file
 from holdfast.values import Parent, SaveReason
 
 AVERAGES_FOLDER = "averages"
@@ -65,12 +66,10 @@ def write_recipe(
 
 
 def _computed(recipe: Recipe, files: CheckpointFiles, component: str) -> ComputedModel:
-    entry = files.state.components[component]
-    stored = [files.tensor_file(file) for file in entry.files]
+    entry = OpenCheckpoint(files).stored(component)
     shells = {
-        name: torch.empty((), dtype=torch_dtype(spec.dtype, where=file.where)).expand(spec.shape)
-        for file in stored
-        for name, spec in file.specs.items()
+        name: torch.empty((), dtype=facts.dtype).expand(facts.shape)
+        for name, facts in entry.tensors.items()
     }
     plan = plan_file(shells, {"format": "pt"})
     digests: dict[str, bytes] = {}
@@ -90,8 +89,16 @@ def _computed(recipe: Recipe, files: CheckpointFiles, component: str) -> Compute
         digests=lambda: digests,
         tree={key: value for key, value in tree.items() if key != RECORD},
         aliases=entry.aliases,
-        notes={name: note for file in stored for name, note in file.notes.items()},
+        notes={name: note for name, facts in entry.tensors.items() if (note := _note(facts))},
     )
+
+
+def _note(facts: StoredTensor) -> dict[str, Json]:
+    """What safetensors cannot say of the tensor."""
+    if facts.order is None:
+        return describe(torch.empty(facts.shape, dtype=facts.dtype, device="meta"))
+    shell = torch.empty_permuted(facts.shape, facts.order, dtype=facts.dtype, device="meta")
+    return describe(shell)
 
 
 def _request(recipe: Recipe, files: CheckpointFiles, run: LocalRun) -> SaveRequest:

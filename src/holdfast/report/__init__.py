@@ -1,11 +1,11 @@
 """The report of one or several runs: one self-contained page, or pages served while they train.
 
     gather_run(folder) -> RunData         from manifests, history and events: no torch
-    measure_changes(folder)               layers over steps, from streamed tensors
+    measure_changes(folder)               layers over steps, by holdfast.compare
     render_file(runs) -> str              the page
     write_report(folders, out) -> Path    all of it
 
-Names are resolved when first used: gathering needs neither torch nor the extra `report`.
+Names are resolved when first used: nothing here needs torch, and gathering no extra either.
 """
 
 from __future__ import annotations

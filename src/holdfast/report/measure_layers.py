@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
+from holdfast.compare import Comparison, Numbers, compare
 from holdfast.engine.catalog import Entry, read_catalog
-from holdfast.engine.open_checkpoint import OpenCheckpoint, open_checkpoint
 from holdfast.errors import HoldfastError
 from holdfast.report.text import clean, size
 from holdfast.report.values import Change
-from holdfast.state import StoredTensor
 from holdfast.storage import LocalRun
-from holdfast.storage.protocol import RunStorage
 
 MODEL = "model"
 READ_BYTES_MAX = 1 << 30
 _CHECKPOINTS_MAX = 16
 _LAYERS_MAX = 40
-_CHUNK = 1 << 20
+_DEPTH_MAX = 12
 
 
 def measure_changes(
@@ -32,14 +26,12 @@ def measure_changes(
 ) -> tuple[tuple[Change, ...], tuple[str, ...]]:
     """Relative L2 change of each layer between neighbouring kept checkpoints, and notes.
 
-    sqrt(sum of squared differences) / sqrt(sum of squared earlier weights), in float64 over the
-    floating tensors of a layer; tensors of equal digest are not compared. A layer is a submodule,
-    as deep as leaves at most forty. At most the last sixteen checkpoints, and of those so many
-    that no more than `read_bytes_max` are read: what is left out is said in a note. Memory: two
-    tensors and small buffers. A checkpoint that cannot be read ends it, with a note.
+    As `holdfast.compare` measures it, over the tensors of a layer that changed. A layer is a
+    submodule, as deep as leaves at most forty. At most the last sixteen checkpoints, and of those
+    so many that no more than `read_bytes_max` are read: what is left out is said in a note. A
+    checkpoint that cannot be read ends it, with a note.
     """
-    storage = LocalRun(run)
-    entries = [e for e in read_catalog(storage).entries if MODEL in e.manifest.components]
+    entries = [e for e in read_catalog(LocalRun(run)).entries if MODEL in e.manifest.components]
     chosen = _affordable(entries[-_CHECKPOINTS_MAX:], read_bytes_max)
     notes = []
     if len(entries) > 1 and len(chosen) < 2:
@@ -50,9 +42,12 @@ def measure_changes(
     if len(chosen) < len(entries):
         notes.append(f"Changes of layers are drawn for the last {len(chosen)} checkpoints only.")
     changes: list[Change] = []
+    depth: int | None = None
     try:
         for earlier, later in pairwise(chosen):
-            changes += _between(storage, earlier, later)
+            found = compare(run / earlier.name, run / later.name, components=[MODEL])
+            depth = _depth(found) if depth is None else depth
+            changes += _changes(found, depth, earlier, later)
     except HoldfastError as error:
         notes.append(f"Changes of layers are incomplete: {clean(error.what)}.")
     return tuple(changes), tuple(notes)
@@ -71,60 +66,19 @@ def _affordable(entries: Sequence[Entry], read_bytes_max: int) -> list[Entry]:
     return chosen[::-1]
 
 
-def _between(storage: RunStorage, earlier: Entry, later: Entry) -> Iterator[Change]:
-    with contextlib.ExitStack() as stack:
-        old = stack.enter_context(open_checkpoint(storage, earlier.name))
-        new = stack.enter_context(open_checkpoint(storage, later.name))
-        before, after = old.stored(MODEL).tensors, new.stored(MODEL).tensors
-        shared = [name for name, facts in before.items() if _comparable(facts, after.get(name))]
-        for layer, names in _layers(shared).items():
-            if all(before[name].digest == after[name].digest for name in names):
-                relative: float | None = 0.0
-            else:
-                relative = _relative(old, new, names)
-            yield Change(
-                clean(layer, 120),
-                earlier.manifest.global_step,
-                later.manifest.global_step,
-                relative,
-            )
+def _depth(found: Comparison) -> int:
+    """How deep layers may be told apart without there being too many."""
+    depths = range(_DEPTH_MAX, 1, -1)
+    return next((d for d in depths if len(found.modules(d)) <= _LAYERS_MAX), 1)
 
 
-def _comparable(old: StoredTensor, new: StoredTensor | None) -> bool:
-    return (
-        new is not None
-        and old.shape == new.shape
-        and old.dtype.is_floating_point
-        and new.dtype.is_floating_point
-    )
+def _changes(found: Comparison, depth: int, earlier: Entry, later: Entry) -> Iterator[Change]:
+    steps = (earlier.manifest.global_step, later.manifest.global_step)
+    for module in found.modules(depth)[:_LAYERS_MAX]:
+        yield Change(clean(module.name or MODEL, 120), *steps, _relative(module.numbers))
 
 
-def _layers(names: Iterable[str]) -> dict[str, list[str]]:
-    """Tensors by submodule: as deep as leaves at most forty of them."""
-    owners = {name: name.split(".")[:-1] or [name] for name in names}
-    depth = max((len(parts) for parts in owners.values()), default=1)
-    while True:
-        grouped: dict[str, list[str]] = {}
-        for name, parts in owners.items():
-            grouped.setdefault(".".join(parts[:depth]), []).append(name)
-        if len(grouped) <= _LAYERS_MAX or depth == 1:
-            return dict(list(grouped.items())[:_LAYERS_MAX])
-        depth -= 1
-
-
-def _relative(old: OpenCheckpoint, new: OpenCheckpoint, names: Sequence[str]) -> float | None:
-    changed = norm = 0.0
-    for name in names:
-        first = old.read(MODEL, [name])[name].reshape(-1)
-        second = new.read(MODEL, [name])[name].reshape(-1)
-        for begin in range(0, first.numel(), _CHUNK):
-            wide = first[begin : begin + _CHUNK].to(torch.float64)
-            changed += _square(second[begin : begin + _CHUNK].to(torch.float64) - wide)
-            norm += _square(wide)
-    if not (math.isfinite(changed) and math.isfinite(norm)):
-        return None
-    return math.sqrt(changed / norm) if norm else (0.0 if changed == 0.0 else None)
-
-
-def _square(values: Tensor) -> float:
-    return float(values.square().sum())
+def _relative(numbers: Numbers) -> float | None:
+    odd = numbers.nan_left + numbers.nan_right + numbers.inf_left + numbers.inf_right
+    relative = numbers.relative_l2
+    return relative if odd == 0 and math.isfinite(relative) else None

@@ -58,7 +58,7 @@ def render_file(runs: Sequence[RunData]) -> str:
         "default-src 'none'; "
         f"script-src {' '.join(script.source for script in scripts)}; "
         f"style-src {style.source}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "base-uri 'none'; form-action 'none'"
     )
     return _render(
         runs, stills=True, policy=policy, style=style, scripts=scripts, live=None, nav=None

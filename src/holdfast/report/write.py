@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError, SaveError
 from holdfast.report.extras import report_module
 from holdfast.report.gather import gather_run
+from holdfast.report.measure_layers import measure_changes
 from holdfast.report.page import render_file
 from holdfast.report.values import RunData
+from holdfast.storage.single_file import commit_file
 
 NEEDED = ("jinja2", "vl_convert")
 
@@ -28,7 +30,7 @@ def write_report(
     layers: also measure how much each layer changed between kept checkpoints, which reads their
     weights (at most 1 GiB a run). releases: folders of releases made of the first run, besides
     those in or beside its folder. Returns the path. Raises ConfigError without runs or without
-    the extra `report`, CheckpointNotFoundError if a folder is missing, HoldfastError if `out`
+    the extra `report`, CheckpointNotFoundError if a folder is missing, SaveError if `out`
     cannot be written.
     """
     if not runs:
@@ -41,19 +43,15 @@ def write_report(
     ]
     page = render_file(gathered)
     path = Path(out)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_text(page, encoding="utf-8")
-        fresh.replace(path)
     except OSError as error:
-        raise HoldfastError(
+        raise SaveError(
             f"The report could not be written: {error.strerror or error}",
             where=str(path),
             fix="give another --out",
         ) from error
-    finally:
-        fresh.unlink(missing_ok=True)
+    commit_file(path, lambda target: target.write_text(page, encoding="utf-8"))
     return path
 
 
@@ -61,7 +59,5 @@ def _gathered(run: Path, layers: bool, releases: Sequence[Path]) -> RunData:
     data = gather_run(run, releases=releases)
     if not layers:
         return data
-    from holdfast.report.measure_layers import measure_changes
-
     changes, notes = measure_changes(run)
     return replace(data, changes=changes, notes=(*data.notes, *notes))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from holdfast.digest import digest_bytes
+from holdfast.ensemble.vocabulary import vocabulary_digest
 from holdfast.errors import MismatchError
-from holdfast.jsontext import Json, dump
+from holdfast.jsontext import Json
 from holdfast.selection.members import Member
 
 _SHOWN_MAX = 12
@@ -91,8 +91,3 @@ def _vocabulary_differences(newest: Mapping[str, Json], other: Mapping[str, Json
         mine, theirs = vocabulary_digest(newest[name]), vocabulary_digest(other[name])
         if mine != theirs:
             yield f"the component {name} has the digest {theirs}, not {mine}"
-
-
-def vocabulary_digest(tree: Json) -> str:
-    """The digest of a vocabulary's content."""
-    return digest_bytes(dump(tree))

@@ -98,7 +98,7 @@ def average(
     quantised values are refused. Ties stay ties. No optimizer state is carried along: training on
     from an average needs a fresh optimizer and a warm-up. Each member is read once and proven while
     it is read, tensors that are committed as equal in all members in the newest only; memory is
-    some 100 MiB, whatever their number and size.
+    some 100 MiB, whatever their number and size; for each sharded one, a whole tensor more.
 
     Raises ConfigError, CheckpointNotFoundError, LoadError for a member that cannot be trusted,
     MismatchError listing all differences if they are not of one model, SaveError. Nothing is

@@ -9,6 +9,7 @@ from typing import Any
 
 from holdfast.engine.amend import set_pin
 from holdfast.engine.catalog import Entry, read_manifest
+from holdfast.engine.checkpoint_files import open_files
 from holdfast.engine.open_checkpoint import open_checkpoint
 from holdfast.errors import FormatError
 from holdfast.jsontext import Json, dump, parse_object
@@ -109,8 +110,8 @@ def _built(one: Identified, evaluation: Evaluation) -> Any:
 
 
 def _require(member: EnsembleMember) -> None:
-    with LocalRun(member.path.parent).open(member.path.name) as opened:
-        found = weights_digest(read_manifest(opened))
+    with open_files(LocalRun(member.path.parent), member.path.name) as files:
+        found = weights_digest(files)
     if found != member.digest:
         raise FormatError(
             f"The member has the weights {found}, the recipe says {member.digest}",

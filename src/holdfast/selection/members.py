@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
 
 from holdfast.digest import Hasher, digest_bytes
 from holdfast.ema.stored import RECORD as AVERAGE_RECORD
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
 from holdfast.engine.original import read_original
-from holdfast.engine.verify import read_proven, tensor_damage
+from holdfast.engine.verify import read_proven
 from holdfast.errors import CheckpointNotFoundError, FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES, Json, parse
-from holdfast.manifest import CONFIG_FILE, Manifest
+from holdfast.manifest import CONFIG_FILE
+from holdfast.selection.member_tensors import TensorFacts, tensors_of_entry
 from holdfast.selection.record import MemberRecord
 from holdfast.session.derived import is_vocabulary
 from holdfast.session.original import original_components
 from holdfast.state import ComponentState
 from holdfast.storage import LocalRun
-from holdfast.tensorfile import allocate, byte_view, describe
+from holdfast.tensorfile import byte_view, describe
 from holdfast.values import Parent
 
 MODEL, RUN = "model", "run"
 _READ_BYTES = 4 << 20
-_BEYOND = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class TensorFacts:
-    """One stored tensor without its data. note: what safetensors cannot say of it."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    nbytes: int
-    note: Mapping[str, Json] = field(default_factory=dict)
 
 
 class Member(Protocol):
@@ -88,7 +75,7 @@ class FolderMember:
 
     def __init__(self, files: CheckpointFiles, path: Path, component: str = MODEL) -> None:
         entry = files.state.components.get(component)
-        if entry is None or entry.file is None or entry.kind != "module":
+        if entry is None or not entry.files or entry.kind != "module":
             raise LoadError(
                 f"The checkpoint holds no {component}",
                 where=files.place,
@@ -96,13 +83,12 @@ class FolderMember:
             )
         manifest = files.manifest
         self._files = files
-        self._parts = [files.tensor_file(file) for file in entry.files]
-        self._homes = {name: part for part in self._parts for name in part.specs}
+        self._stored = tensors_of_entry(files, entry)
         info = manifest.info(files.name)
         self.record = MemberRecord(
             name=files.name,
             id=manifest.id,
-            digest=weights_digest(manifest, component),
+            digest=weights_digest(files, component),
             path=str(path),
             epoch=info.epoch,
             global_step=info.global_step,
@@ -111,7 +97,7 @@ class FolderMember:
         self.parent: Parent | None = Parent("averaged_from", info.id, files.name, info.global_step)
         self.aliases: Mapping[str, str] = entry.aliases
         self.tree = _plain_tree(entry.tree)
-        self.tensors: Mapping[str, TensorFacts] = {n: self._facts(n) for n in self._homes}
+        self.tensors: Mapping[str, TensorFacts] = self._stored.facts
         self.config = self._config()
         self.vocabularies: Mapping[str, Json] = {
             name: other.tree
@@ -125,35 +111,24 @@ class FolderMember:
         return self._files.place
 
     def position(self, name: str) -> int | None:
-        """Offset in the data section, further files of a divided model beyond all others."""
-        home = self._homes[name]
-        return home.specs[name].begin + self._parts.index(home) * _BEYOND
+        """See `Member`."""
+        return self._stored.position(name)
 
     def committed(self, name: str) -> bytes | None:
-        """The digest in state.json."""
-        return self._homes[name].digests[name]
+        """See `Member`."""
+        return self._stored.committed(name)
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
-        """Read from the file."""
-        home = self._homes[name]
-        begin = home.data_start + home.specs[name].begin + offset
-        home.opened.read_into(home.file, begin, buffer)
+        """See `Member`."""
+        self._stored.read_into(name, offset, buffer)
 
     def prove(self, name: str, found: bytes) -> None:
-        """Compare with state.json."""
-        home = self._homes[name]
-        if found != home.digests[name]:
-            raise tensor_damage(home, name, found).error(home.opened.place)
+        """See `Member`."""
+        self._stored.prove(name, found)
 
     def close(self) -> None:
         """Release the folder."""
         self._files.close()
-
-    def _facts(self, name: str) -> TensorFacts:
-        home = self._homes[name]
-        spec, note = home.specs[name], home.notes.get(name, {})
-        shell = allocate(spec, note, "meta", where=f"{home.where}, tensor {name[:200]!r}")
-        return TensorFacts(shell.dtype, tuple(shell.shape), spec.nbytes, note)
 
     def _config(self) -> Json:
         run = self._files.state.components.get(RUN)
@@ -226,13 +201,16 @@ class OriginalMember:
         self._bytes = None
 
 
-def weights_digest(manifest: Manifest, component: str = MODEL) -> str:
-    """What a component's weights are known by: the digest of its tensor file, or of all of them."""
-    record = manifest.components[component]
-    files = [record.file or "", *record.more_files]
-    if len(files) == 1:
-        return manifest.files[files[0]].digest
-    return digest_bytes("\n".join(manifest.files[file].digest for file in files).encode())
+def weights_digest(files: CheckpointFiles, component: str = MODEL) -> str:
+    """What a component's weights are known by: the digest of its tensor file, or of all of them.
+
+    Raises LoadError if there is no such component with tensors.
+    """
+    entry = files.state.components.get(component)
+    if entry is None or not entry.files:
+        raise LoadError(f"The checkpoint holds no {component}", where=files.place)
+    digests = [files.manifest.files[file].digest for file in entry.files]
+    return digests[0] if len(digests) == 1 else digest_bytes("\n".join(digests).encode())
 
 
 def open_member(path: Path, component: str = MODEL) -> Member:

@@ -186,9 +186,6 @@ def _has_digest(place: Path, record: MemberRecord, component: str) -> bool:
             return False
         real = place.resolve()
         with open_files(LocalRun(real.parent), real.name) as files:
-            stored = files.manifest.components.get(component)
-            if stored is None or stored.file is None:
-                return False
-            return weights_digest(files.manifest, component) == record.digest
+            return weights_digest(files, component) == record.digest
     except LoadError:
         return False

@@ -35,7 +35,7 @@ def capture_session(
     place of the present ones. Raises UnsavableError naming the value that cannot
     be saved.
     """
-    objects.gather_nothing()
+    objects.reshard()
     optimizers = [name for name, _ in objects.optimizers() if with_optimizer or name != OPTIMIZER]
     looked_at = {
         name: module_state(module)

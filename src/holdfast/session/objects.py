@@ -87,6 +87,12 @@ class LiveObjects:
             if isinstance(value, nn.Module):
                 yield name, value
 
+    def announced_tensors(self) -> Iterator[Tensor]:
+        """Tensors of registered objects that are changed after an announcement only."""
+        for value in self.registered.values():
+            if isinstance(value, SavesItself):
+                yield from value.announced_tensors()
+
     def parameter_names(self, states: Mapping[str, ModuleState] | None = None) -> dict[Tensor, str]:
         """FQN of every parameter; those of registered modules are prefixed with their name.
 
@@ -103,7 +109,7 @@ class LiveObjects:
                 names.setdefault(parameter, fqn)
         return names
 
-    def gather_nothing(self) -> None:
+    def reshard(self) -> None:
         """Bring fully sharded modules (FSDP2) into their sharded form.
 
         After a forward without a backward some parameters are whole, and other objects than those

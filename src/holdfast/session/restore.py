@@ -147,7 +147,7 @@ def _plans(
     named = (nn.Module, SavesItself)
     modules = {n: found for n, found in stored.items() if isinstance(live[n], named)}
     only = wanted.selects(modules)
-    objects.gather_nothing()
+    objects.reshard()
     optimizers = any(isinstance(live[name], Optimizer) for name in stored)
     names = objects.parameter_names() if optimizers else {}
     plans = {name: _plan(found, live[name], names, only, wanted) for name, found in stored.items()}

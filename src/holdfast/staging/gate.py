@@ -1,9 +1,10 @@
-"""The optimizer pre-step hook that keeps the step from changing what is still being copied."""
+"""What keeps a step, or anybody who says so, from changing what is still being copied."""
 
 from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,10 @@ class Watched(Protocol):
 
     def before_step(self) -> None:
         """Called once, on the thread that steps. Must not raise."""
+        ...
+
+    def before_write(self) -> None:
+        """Called instead if something else than a step announces that it writes. Must not raise."""
         ...
 
 
@@ -31,6 +36,7 @@ class StepGate:
         self._process = os.getpid()
         self._watched: list[Watched] = []
         self._handle: RemovableHandle | None = None
+        _GATES.add(self)
 
     def watch(self, watched: Watched) -> None:
         """Have `before_step` called before the next step, once."""
@@ -52,14 +58,35 @@ class StepGate:
                 self._handle.remove()
                 self._handle = None
 
+    def before_write(self) -> None:
+        """As before a step, for a writer that is none."""
+        for each in self._take():
+            each.before_write()
+
     def _before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        for each in self._take():
+            each.before_step()
+
+    def _take(self) -> list[Watched]:
         # Tracing would freeze today's answer into the compiled step; it must not call the hook.
         if not self._watched or torch.compiler.is_compiling():
-            return
+            return []
         if os.getpid() != self._process:
             # A forked child has copies of the tensors, and not the threads that it would wait for.
-            return
+            return []
         with self._lock:
             watched, self._watched = self._watched, []
-        for each in watched:
-            each.before_step()
+        return watched
+
+
+_GATES: weakref.WeakSet[StepGate] = weakref.WeakSet()
+
+
+def before_write() -> None:
+    """Announce that the caller is about to overwrite, in place, what snapshots may still copy.
+
+    For writers that are no optimizers: averages that move, weights swapped by copying. Returns when
+    no copy needs the old values any more (on a GPU: when the device has been told to wait).
+    """
+    for gate in list(_GATES):
+        gate.before_write()

@@ -7,6 +7,7 @@ with gaps or overlaps becomes a row-major twin.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +24,19 @@ Shape: TypeAlias = "tuple[torch.dtype, torch.Size, tuple[int, ...], torch.device
 def shape_of(tensor: Tensor) -> Shape:
     """The shape of a live tensor."""
     return (tensor.dtype, tensor.shape, tensor.stride(), tensor.device)
+
+
+def pack(tensors: Sequence[Tensor]) -> tuple[list[int], int]:
+    """Offsets of tensors laid one after the other, and the bytes of all.
+
+    Between two of them is nothing, unless the second would not begin at a multiple of its elements.
+    """
+    offsets, end = [], 0
+    for tensor in tensors:
+        begin = -(-end // tensor.itemsize) * tensor.itemsize
+        offsets.append(begin)
+        end = begin + tensor.nbytes
+    return offsets, end
 
 
 def twin_in(memory: Tensor, tensor: Tensor, *, dense: bool) -> Tensor:

@@ -71,6 +71,14 @@ class Overlap:
                 self._allowed = True
                 self.verdict = "the loop changes weights in optimizer steps only"
 
+    def look_again(self, changed: Sequence[str]) -> None:
+        """Somebody announced to write before the step came; these had changed before that."""
+        if changed:
+            self.refuse(f"{listed(changed)} changed between the save and the next step")
+        else:
+            with self._lock:
+                self._trial = None
+
     def refuse(self, reason: str) -> None:
         """No overlap from now on."""
         with self._lock:
@@ -94,6 +102,9 @@ class _Trial:
     def before_step(self) -> None:
         self._overlap.conclude(self.witness.counted() or self.witness.differing())
 
+    def before_write(self) -> None:
+        self._overlap.look_again(self.witness.counted() or self.witness.differing())
+
 
 def listed(names: Sequence[str]) -> str:
     """A few names and how many more."""
@@ -102,18 +113,24 @@ def listed(names: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
-def step_only_memory(optimizers: Iterable[Optimizer], modules: Iterable[nn.Module]) -> set[int]:
-    """Addresses of tensors that change only in or after an optimizer's step.
+def step_only_memory(
+    optimizers: Iterable[Optimizer],
+    modules: Iterable[nn.Module],
+    announced: Iterable[Tensor] = (),
+) -> set[int]:
+    """Addresses of tensors that change only in or after an optimizer's step, or are `announced`.
 
     Those are the parameters of an optimizer and the large tensors of its state for them, and frozen
     parameters: if at all, these are changed by hand after a step (a target network that follows),
     which comes late enough. Parameters that take gradients but belong to no optimizer given may
     be stepped by means unknown. Buffers are left out, also where they share memory with a
     parameter: they move in forward. So are tensors in parameter groups (a scheduler writes a
-    learning rate held as a tensor).
+    learning rate held as a tensor). announced: tensors of objects that call `before_write` before
+    they change any of them.
     """
     modules = list(modules)
-    found = {
+    found = {tensor.data_ptr() for tensor in announced if _overlaps(tensor)}
+    found |= {
         parameter.data_ptr()
         for module in modules
         for parameter in module.parameters()

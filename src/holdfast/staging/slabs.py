@@ -9,6 +9,7 @@ device writes them by itself.
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -44,12 +45,18 @@ class Arena:
             self._slabs = []
             self._pinned = pinned
         places, slab_sizes = _pack(sizes)
-        kept = self._slabs
-        self._slabs = []
-        for nbytes in slab_sizes:
-            fitting = next((slab for slab in kept if slab.nbytes == nbytes), None)
-            kept = [slab for slab in kept if slab is not fitting]
-            self._slabs.append(_new_slab(nbytes, pinned) if fitting is None else fitting)
+        wanted = Counter(slab_sizes)
+        kept: dict[int, list[Tensor]] = {}
+        while self._slabs:
+            # What does not fit goes before new ones are made: the state never takes room twice.
+            slab = self._slabs.pop()
+            if wanted[slab.nbytes] > len(kept.get(slab.nbytes, ())):
+                kept.setdefault(slab.nbytes, []).append(slab)
+            del slab
+        self._slabs = [
+            kept[nbytes].pop() if kept.get(nbytes) else _new_slab(nbytes, pinned)
+            for nbytes in slab_sizes
+        ]
         return [
             self._slabs[slab][offset : offset + nbytes]
             for (slab, offset), nbytes in zip(places, sizes, strict=True)

@@ -19,7 +19,7 @@ class Snapshot:
 
     tensors: the twins, in the order of the live tensors; whole once `finish` has returned, and
     theirs until `release`. copy_seconds: from the call until the last byte was there, so far as
-    known. step_seconds: how long optimizer steps waited for it.
+    known. step_seconds: how long steps, and whoever else announced to write, waited for it.
     """
 
     def __init__(
@@ -51,16 +51,22 @@ class Snapshot:
 
     def before_step(self) -> None:
         """Let the optimizer step wait for the copy, and see that nothing changed until now."""
-        if self._late is None:
+        # A save that fails at once releases the snapshot while the step is looking.
+        late = self._late
+        if late is None:
             return
         began = clock.monotonic()
         for copies in self._copies:
             copies.hold_training()
-        self._late.copied.wait()
+        late.copied.wait()
         with self._lock:
-            self._changed = self._late.witness.counted()
+            self._changed = late.witness.counted()
             self._sealed = True
         self.step_seconds += clock.monotonic() - began
+
+    def before_write(self) -> None:
+        """The same for a writer that announces itself."""
+        self.before_step()
 
     def finish(self) -> None:
         """Wait until every byte is copied. Raises what stopped a copy."""

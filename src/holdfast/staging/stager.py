@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time as clock
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from holdfast.staging.copying import Copier, CudaCopies, Pair, copy_batch
 from holdfast.staging.gate import StepGate
-from holdfast.staging.layout import Shape, is_dense, shape_of, twin_in
+from holdfast.staging.layout import Shape, is_dense, pack, shape_of, twin_in
 from holdfast.staging.overlap import LATE_MIN_BYTES, Overlap
 from holdfast.staging.slabs import Arena
 from holdfast.staging.snapshot import Late, Snapshot
@@ -49,18 +49,25 @@ class Stager:
         return sum(room.arena.nbytes for room in self._rooms)
 
     def take(
-        self, tensors: Sequence[Tensor], labels: Sequence[str], step_only: Collection[int] = ()
+        self,
+        tensors: Sequence[Tensor],
+        labels: Sequence[str],
+        step_only: Collection[int] = (),
+        *,
+        runs: Callable[[], Sequence[Sequence[int]]] | None = None,
     ) -> Snapshot:
         """Copy `tensors` as they are now; waits while `snapshots_max` snapshots exist.
 
         tensors: detached, of any layout that has memory of its own. labels: their names, for
         errors. step_only: addresses of those that change in optimizer steps only (see
         `step_only_memory`); what is there may still be under way when this returns, all else is
-        copied. The snapshot keeps its memory until it is released.
+        copied. runs: places of tensors whose twins are to lie one right after the other; asked for
+        when memory is laid out anew. The snapshot keeps its memory until it is released.
         """
         room = self._room()
         try:
-            return self._take(room, tensors, labels, step_only)
+            twins = room.twins(tensors, runs)
+            return self._take(room, twins, tensors, labels, step_only)
         except BaseException:
             self._give_back(room)
             raise
@@ -86,12 +93,12 @@ class Stager:
     def _take(
         self,
         room: _Room,
+        twins: Sequence[Tensor],
         tensors: Sequence[Tensor],
         labels: Sequence[str],
         step_only: Collection[int],
     ) -> Snapshot:
         began = clock.monotonic()
-        twins = room.twins(tensors)
         moves_in_step = [
             index
             for index, tensor in enumerate(tensors)
@@ -168,18 +175,30 @@ class _Room:
         self._shapes: list[Shape] = []
         self._twins: list[Tensor] = []
 
-    def twins(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def twins(
+        self, tensors: Sequence[Tensor], runs: Callable[[], Sequence[Sequence[int]]] | None
+    ) -> list[Tensor]:
         shapes = [shape_of(tensor) for tensor in tensors]
         if shapes != self._shapes:
-            self._twins = []
+            self._shapes, self._twins = [], []
             pinned = any(tensor.is_cuda for tensor in tensors)
-            pieces = self.arena.carve([tensor.nbytes for tensor in tensors], pinned=pinned)
-            self._twins = [
-                twin_in(piece, tensor, dense=is_dense(tensor))
-                for piece, tensor in zip(pieces, tensors, strict=True)
-            ]
+            places = [[place] for place in range(len(tensors))] if runs is None else runs()
+            self._twins = self._laid_out(tensors, places, pinned=pinned)
             self._shapes = shapes
         return list(self._twins)
+
+    def _laid_out(
+        self, tensors: Sequence[Tensor], runs: Sequence[Sequence[int]], *, pinned: bool
+    ) -> list[Tensor]:
+        spans = [pack([tensors[place] for place in run]) for run in runs]
+        pieces = self.arena.carve([nbytes for _, nbytes in spans], pinned=pinned)
+        found: dict[int, Tensor] = {}
+        for run, (offsets, _), piece in zip(runs, spans, pieces, strict=True):
+            for place, offset in zip(run, offsets, strict=True):
+                tensor = tensors[place]
+                memory = piece[offset : offset + tensor.nbytes]
+                found[place] = twin_in(memory, tensor, dense=is_dense(tensor))
+        return [found[place] for place in range(len(tensors))]
 
     def clear(self) -> None:
         self._shapes, self._twins = [], []

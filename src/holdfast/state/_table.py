@@ -34,14 +34,19 @@ class TensorTable:
         self._given: dict[str, Tensor] = {}
         self._at: dict[object, tuple[str, ...]] = {}
 
-    def add(self, name: str, tensor: Tensor) -> str:
+    def add(self, name: str, tensor: Tensor, like: Tensor | None = None) -> str:
         """Take a tensor in and return the name it is stored under, `name` unless tied or taken.
 
+        like: the tensor in whose place it is stored: where that is sharded, it is a local part.
         Raises UnsavableError for tensors without dense memory of their own.
         """
         address: object
         sharded = type(tensor) not in USUAL and is_sharded(tensor)
-        if sharded:
+        stands_for = tensor
+        if like is not None and type(like) not in USUAL and is_sharded(like) and not sharded:
+            check_savable(tensor, f"{self.component}: {name}")
+            address, stands_for, sharded = ("in place", id(tensor)), like, True
+        elif sharded:
             check_savable(local_part(tensor), f"{self.component}: {name}")
             address = region(tensor)
         elif not has_memory(tensor):
@@ -59,7 +64,7 @@ class TensorTable:
         self._at[address] = (stored,) if others is None else (*others, stored)
         self._given[stored] = tensor
         if sharded:
-            self.placed[stored] = placed(tensor, f"{self.component}: {name}")
+            self.placed[stored] = placed(stands_for, f"{self.component}: {name}")
         self.tensors[stored] = plain(local_part(tensor) if sharded else tensor)
         return stored
 

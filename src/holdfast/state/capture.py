@@ -53,9 +53,10 @@ def capture_module(
         if not isinstance(value, Tensor):
             others[fqn] = value
             continue
-        if training:
-            value = training.get(region(value), value)
-        stored = table.add(fqn, value if values is None else values.get(fqn, value))
+        instead = training.get(region(value), value) if training else value
+        if values is not None:
+            instead = values.get(fqn, instead)
+        stored = table.add(fqn, instead, value)
         if stored != fqn:
             aliases[fqn] = stored
     whole = {"extra": others, "versions": _versions(module, state), **(further or {})}

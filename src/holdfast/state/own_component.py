@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from holdfast.state.component import ComponentState, StoredComponent
 from holdfast.state.plan import RestorePlan
@@ -27,6 +29,9 @@ class SavesItself(Protocol):
 
     def start_afresh(self) -> None:
         """Other components were restored from a checkpoint that does not hold this one."""
+
+    def announced_tensors(self) -> Iterable[Tensor]:
+        """Those of its tensors that it never changes without `holdfast.staging.before_write`."""
 
     def companions(self) -> Mapping[str, SavesItself]:
         """Further components saved with it, by what is added to its name."""

@@ -103,6 +103,20 @@ def new_like(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.empty_like(tensor.detach(), dtype=dtype)
 
 
+def placed_as(local: Tensor, like: Tensor) -> Tensor:
+    """`local` as the part of a DTensor that lies here, placed as `like` is; shares its memory."""
+    sharded: Any = like
+    whole: Tensor = sys.modules[_HOME].DTensor.from_local(
+        local,
+        sharded.device_mesh,
+        sharded.placements,
+        run_check=False,
+        shape=sharded.shape,
+        stride=sharded.stride(),
+    )
+    return whole
+
+
 @lru_cache(maxsize=65536)
 def _placed(mesh: Any, placements: tuple[Any, ...], shape: tuple[int, ...]) -> Placed | str:
     """As a reason in words where it cannot be one box."""

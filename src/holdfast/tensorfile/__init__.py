@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from holdfast.tensorfile.blocks import byte_chunks, byte_view, is_zero_copy
     from holdfast.tensorfile.dtypes import StoredAs, dtype_name, torch_dtype
     from holdfast.tensorfile.header import header_length, parse_header
-    from holdfast.tensorfile.layout import FilePlan, plan_file
+    from holdfast.tensorfile.layout import FilePlan, file_order, plan_file
     from holdfast.tensorfile.notes import allocate, describe
     from holdfast.tensorfile.spec import ITEM_BYTES, TensorSpec
 
@@ -26,6 +26,7 @@ _HOMES = {
     "byte_view": "blocks",
     "describe": "notes",
     "dtype_name": "dtypes",
+    "file_order": "layout",
     "header_length": "header",
     "is_zero_copy": "blocks",
     "parse_header": "header",
@@ -43,6 +44,7 @@ __all__ = [
     "byte_view",
     "describe",
     "dtype_name",
+    "file_order",
     "header_length",
     "is_zero_copy",
     "parse_header",

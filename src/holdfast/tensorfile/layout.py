@@ -64,6 +64,16 @@ def plan_file(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Fil
     return FilePlan(header, specs, data_bytes=begin, total_bytes=len(header) + begin)
 
 
+def file_order(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names in the order in which `plan_file` lays their bytes, one after the other.
+
+    Tensors that no file can hold come last.
+    """
+    known = {name: tensor for name, tensor in tensors.items() if tensor.dtype in STORED}
+    ordered = [name for name, *_ in _in_file_order(known)]
+    return ordered + [name for name in tensors if name not in known]
+
+
 def _in_file_order(
     tensors: Mapping[str, Tensor],
 ) -> list[tuple[str, str, tuple[int, ...], int]]:

@@ -55,6 +55,14 @@ def export(
     ] = None,
     name: Annotated[str, typer.Option(help="Name on the card.")] = "model",
     licence: Annotated[str | None, typer.Option(help="SPDX expression, for the card.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Of ONNX; default: the exporter's.")] = None,
+    external_data: Annotated[
+        bool | None,
+        typer.Option(help="ONNX weights in a file of their own; default: above 1.5 GB."),
+    ] = None,
+    remove_unused: Annotated[
+        bool, typer.Option("--remove-unused", help="Leave out of artifacts what nothing uses.")
+    ] = False,
     allow_refusals: Annotated[
         bool,
         typer.Option("--allow-refusals", help="Leave out formats that do not pass the gate."),
@@ -79,6 +87,9 @@ def export(
             version=version,
             name=name,
             licence=licence,
+            opset=opset,
+            external_data=external_data,
+            remove_unused=remove_unused,
             allow_refusals=allow_refusals,
         )
     emit(exporting.as_data(made), str(made))
