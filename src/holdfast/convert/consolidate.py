@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
+from holdfast.engine.dcp_folder import DcpFolder, is_dcp_folder
 from holdfast.engine.open_checkpoint import OpenCheckpoint
 from holdfast.engine.save import SaveRequest
 from holdfast.engine.state_file import ComponentEntry
@@ -41,7 +42,8 @@ class Consolidated:
     """What was made, or would be.
 
     path: the checkpoint folder or the file; of a trial the place given. ranks: how many had saved
-    it. tensors, bytes: what is stored. left_out: components that were not taken over.
+    it (of a stock distributed checkpoint: how many files it has). tensors, bytes: what is stored.
+    left_out: components that were not taken over.
     """
 
     path: Path
@@ -60,6 +62,9 @@ def consolidate(
 ) -> Consolidated:
     """Make one plain checkpoint of a sharded one, on the CPU, without a process group.
 
+    checkpoint: a sharded one of ours, or a folder that stock `torch.distributed.checkpoint` wrote,
+    of which only the weights can be taken: what is under "model" where that is, else all tensors.
+    It is read without unpickling its index, and has no digests that could be proven.
     to: a run folder, which gets a checkpoint of one process with every component, or a file name
     that ends in .safetensors, for the model's tensors alone (tied ones under each name). Left out
     of a checkpoint are random states and what each of several ranks kept for itself, except the
@@ -72,6 +77,8 @@ def consolidate(
     SaveError. Nothing is visible then.
     """
     source, target = Path(checkpoint).resolve(), Path(to)
+    if is_dcp_folder(source):
+        return _of_stock(source, target, dry_run, progress)
     with open_files(LocalRun(source.parent), source.name) as files:
         if not files.parts:
             raise ConfigError(
@@ -80,11 +87,33 @@ def consolidate(
                 fix="holdfast export writes its weights as one file",
             )
         if target.suffix == FILE_SUFFIX:
-            return _to_file(files, target, dry_run, progress)
+            return _weights_of(files, target, dry_run, progress)
         return _to_run(files, target, dry_run, progress)
 
 
-def _to_file(
+def _of_stock(
+    source: Path,
+    target: Path,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> Consolidated:
+    folder = DcpFolder(source)
+    if target.suffix != FILE_SUFFIX:
+        raise ConfigError(
+            "Of a stock distributed checkpoint only the weights can be taken",
+            where=str(source),
+            fix="name a file that ends in .safetensors",
+        )
+    names = folder.model()
+    tensors = {name: folder.tensors[stored] for name, stored in names.items()}
+    total = _to_file(tensors, lambda name: folder.read(names[name]), target, dry_run, progress)
+    taken = set(names.values())
+    others = [name for name in folder.tensors if name not in taken]
+    left = tuple(dict.fromkeys(name.partition(".")[0] for name in [*others, *folder.others]))
+    return Consolidated(target, folder.files, len(tensors), total, left)
+
+
+def _weights_of(
     files: CheckpointFiles,
     target: Path,
     dry_run: bool,
@@ -93,6 +122,24 @@ def _to_file(
     opened = OpenCheckpoint(files)
     stored = opened.stored(MODEL)
     tensors = _weights(stored)
+
+    def read(name: str) -> Tensor:
+        home = stored.aliases.get(name, name)
+        return opened.read(MODEL, [home])[home]
+
+    total = _to_file(tensors, read, target, dry_run, progress)
+    others = tuple(name for name in files.manifest.components if name != MODEL)
+    return Consolidated(target, len(files.parts), len(tensors), total, others)
+
+
+def _to_file(
+    tensors: Mapping[str, StoredTensor],
+    read: Callable[[str], Tensor],
+    target: Path,
+    dry_run: bool,
+    progress: Callable[[int, int], None] | None,
+) -> int:
+    """Write a stock safetensors file; its bytes."""
     raw = [name for name, facts in tensors.items() if dtype_name(facts.dtype).raw]
     if raw:
         raise SaveError(
@@ -100,11 +147,6 @@ def _to_file(
             where=str(target),
             fix="consolidate into a run folder",
         )
-
-    def read(name: str) -> Tensor:
-        home = stored.aliases.get(name, name)
-        return opened.read(MODEL, [home])[home]
-
     file = StreamedFile.laid_out(tensors, read)
     total = file.plan.total_bytes
 
@@ -117,8 +159,7 @@ def _to_file(
 
     if not dry_run:
         commit_file(target, write)
-    others = tuple(name for name in files.manifest.components if name != MODEL)
-    return Consolidated(target, len(files.parts), len(tensors), total, others)
+    return total
 
 
 def _weights(stored: StoredComponent) -> dict[str, StoredTensor]:

@@ -85,12 +85,12 @@ def consolidate(
     """Put together what many ranks saved in pieces, one tensor at a time, every piece proven.
 
     No GPU and no process group are needed. Random states, and what each rank kept for itself, are
-    left out.
+    left out. Of a folder of torch.distributed.checkpoint the weights can be taken.
     """
-    from holdfast.cli.refs import checkpoint_folder
+    from holdfast.cli.refs import locate
     from holdfast.convert import consolidate as put_together
 
-    place = checkpoint_folder(checkpoint)
+    place = locate(checkpoint)
     with progress("consolidating") as bar:
         made = put_together(place, to, dry_run=dry_run, progress=bar)
     data = {
