@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from holdfast import CheckpointConfig, CheckpointManager, ResumableLoader
 from holdfast.cli.app import app
+from holdfast.demo.model import ModelConfig, TranslationTransformer
 
 ROOT = Path(__file__).parents[2]
-CONTINUED = {"serving.md"}
+CONTINUED = {"serving.md", "shipping.md"}
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 
 
@@ -80,6 +81,25 @@ def save_finished_run(names: dict[str, Any]) -> None:
         manager.save(epoch, 10 * epoch, metrics)
 
 
+def save_translation_run(names: dict[str, Any]) -> None:
+    """The run of a model from ids to logits that the page about shipping takes for granted."""
+    config = ModelConfig(
+        8000,
+        8000,
+        width=8,
+        feedforward_width=16,
+        heads=2,
+        encoder_layers=1,
+        decoder_layers=1,
+        positions_max=128,
+    )
+    model = TranslationTransformer(config)
+    manager = CheckpointManager(CheckpointConfig("runs/translate", progress=False), model)
+    manager.save(0, 10, {"val_loss": 2.0})
+    Path("runs/vocab.json").write_text("{}")
+    names |= {"model": model, "best": "runs/translate/best-val_loss"}
+
+
 @pytest.mark.parametrize("code", PYTHON)
 def test_python_in_the_documentation_runs(
     code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,6 +109,8 @@ def test_python_in_the_documentation_runs(
     names = surroundings()
     if "runs/finished" in code:
         save_finished_run(names)
+    if "runs/translate" in code:
+        save_translation_run(names)
     exec(compile(code, "documentation", "exec"), names)  # noqa: S102 (our own pages)
 
 

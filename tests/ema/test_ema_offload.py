@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,13 +57,13 @@ class Device:
 
 
 def trained(
-    device: Device | None, steps: int = 7, **options: object
+    device: Device | None, steps: int = 7, **options: Any
 ) -> tuple[nn.Module, torch.optim.Optimizer, EMAModel]:
     """A model with BatchNorm after some steps, averaged at once or beside training."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
-    ema = EMAModel(model, [0.9, 0.5], **options)  # type: ignore[arg-type]
+    ema = EMAModel(model, [0.9, 0.5], **options)
     if device is not None:
         ema._shadows.begin_copies = device.begin
     ema.attach(optimizer)
@@ -84,7 +85,7 @@ def averages(ema: EMAModel) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("options", [{}, {"buffers": "average"}, {"update_every": 3}])
-def test_beside_training_makes_the_same_averages(options: dict[str, object]) -> None:
+def test_beside_training_makes_the_same_averages(options: dict[str, Any]) -> None:
     """Bit for bit, buffers that moved in forward meanwhile included."""
     device = Device()
     _, _, beside = trained(device, **options)

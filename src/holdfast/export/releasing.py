@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time as clock
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from holdfast.export.building import Built, Refusal, build
 from holdfast.export.card import render_card
 from holdfast.export.card_facts import card_facts
 from holdfast.export.checkpoint_file import write_tensors, write_weights_file
-from holdfast.export.formats import FormatOptions, find_format
+from holdfast.export.formats import FormatOptions
 from holdfast.export.gate import GateReport
 from holdfast.export.hub_folder import SHARD_BYTES, write_weights
+from holdfast.export.identity import find_released, graph_formats, release_identity
 from holdfast.export.prepare import Prepared
 from holdfast.export.publishing import published
 from holdfast.export.record import (
@@ -33,20 +33,16 @@ from holdfast.export.record import (
     ReleaseRecord,
     check_version,
     content_digest,
-    json_digest,
     read_record,
     render_sums,
-    sha256_of,
 )
 from holdfast.export.source import Weights, WeightsLike, open_weights
 from holdfast.export.target import About, Exportable
 from holdfast.export.tolerance import Tolerance
-from holdfast.export.verifying import verify_release
 from holdfast.jsontext import Json
 from holdfast.manifest import CONFIG_FILE, iso_time
-from holdfast.storage.durable import check_name, entry_exists
+from holdfast.storage.durable import check_name
 
-WEIGHT_FORMATS = ("safetensors", "pt")
 _RESERVED = frozenset(
     (CARD_FILE, CARD_JSON_FILE, EXAMPLES_FILE, RECORD_FILE, SUMS_FILE, CONFIG_FILE)
 )
@@ -105,37 +101,25 @@ def release(
     chosen = check_version(version if version is not None else place.name)
     held = weights if isinstance(weights, Weights) else _open(target, weights)
     held.load_into(target.model)
-    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
-    identity = _identity(target, held, formats, about)
-    found = _released(place, chosen, identity)
+    identity = release_identity(target, held, formats, about)
+    found = find_released(place, chosen, identity)
     if found is not None:
-        return found
+        return Release(place, found, (), (), {}, False)
+    head = _head(about, chosen, identity)
     with published(place) as folder:
-        files = _write_files(target, folder)
-        files += write_weights(held, folder, shard_bytes=shard_bytes)
-        if "pt" in formats:
-            write_weights_file(held, folder / "model.pt")
-            files.append("model.pt")
-        if held.config is not None:
-            (folder / CONFIG_FILE).write_bytes(jsontext.dump(held.config, indent=2) + b"\n")
-        base = options or FormatOptions()
-        inside = _inner_card(target, held, about, chosen, identity)
-        given = FormatOptions(base.opset, base.external_data, jsontext.dump(inside))
+        files = [*_write_files(target, folder), *_write_weights(held, folder, formats, shard_bytes)]
         built, latency = build(
             target,
             folder,
-            names,
-            options=given,
+            graph_formats(formats),
+            options=_with_card(options, _inner_card(target, held, head)),
             tolerance=tolerance,
             remove_unused=remove_unused,
         )
         if built.refusals and not allow_refusals:
             raise _refused(built, place)
         _write_examples(built.graphs, folder)
-        head = _head(about, chosen, identity)
-        facts = card_facts(head, about, held, built, latency, files, folder)
-        (folder / CARD_JSON_FILE).write_bytes(jsontext.dump(facts, indent=2) + b"\n")
-        (folder / CARD_FILE).write_text(render_card(facts), encoding="utf-8")
+        _describe(folder, card_facts(head, about, held, built, latency, files, folder))
         _write_record(folder, head, held, built)
         sums = render_sums(folder, (entry.name for entry in folder.iterdir()))
         (folder / SUMS_FILE).write_bytes(sums)
@@ -148,73 +132,33 @@ def _open(target: Exportable, weights: WeightsLike | None) -> Weights:
     return open_weights(target.model if weights is None else weights)
 
 
-def _identity(
-    target: Exportable, weights: Weights, formats: Sequence[str], about: About
-) -> dict[str, str]:
-    names = [find_format(name).name for name in formats if name not in WEIGHT_FORMATS]
-    signatures: dict[str, Json] = {g.name: g.signature.to_dict() for g in target.graphs}
-    given: dict[str, Json] = {
-        name: hashlib.sha256(value).hexdigest()
-        if isinstance(value, bytes)
-        else sha256_of(Path(value))
-        for name, value in target.files.items()
-    }
-    return {
-        "weights": _weights_digest(weights.tensors),
-        "config": json_digest(weights.config),
-        "signatures": json_digest(signatures),
-        "formats": " ".join(sorted({*names} | ({"pt"} & {*formats}))),
-        "files": json_digest(given),
-        "licence": about.licence or "",
-        "name": about.name,
-    }
-
-
-def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    from holdfast.tensorfile import byte_chunks
-
-    hasher = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        hasher.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        for chunk in byte_chunks(tensor, 4 << 20) if tensor.numel() else ():
-            hasher.update(chunk)
-    return hasher.hexdigest()
-
-
-def _released(place: Path, version: str, identity: Mapping[str, str]) -> Release | None:
-    """The release that is there already, if it is this one. Raises ConfigError if it is another."""
-    if not entry_exists(place):
-        return None
-    if not (place / RECORD_FILE).is_file():
-        raise ConfigError("Something else has the name of the release", where=str(place))
-    check = verify_release(place)
-    record = check.record
-    differing = [part for part, value in identity.items() if record.identity.get(part) != value]
-    if record.version != version:
-        differing.append("version")
-    if differing:
-        raise ConfigError(
-            f"Version {record.version} was released already with other content: "
-            f"{', '.join(differing)} differ",
-            where=str(place),
-            fix="releases never change: choose the next version",
-        )
-    if check.damaged:
-        raise ConfigError(
-            f"The release is there already, and damaged: {check.problems[0]}",
-            where=str(place),
-            fix="move it away and release again",
-        )
-    return Release(place, record, (), (), {}, False)
-
-
 def _write_files(target: Exportable, folder: Path) -> list[str]:
     for name, value in target.files.items():
         if check_name(name) in _RESERVED:
             raise ConfigError(f"{name} is a name of the release itself", fix="rename the file")
         (folder / name).write_bytes(value if isinstance(value, bytes) else Path(value).read_bytes())
     return list(target.files)
+
+
+def _write_weights(
+    weights: Weights, folder: Path, formats: Sequence[str], shard_bytes: int
+) -> Iterator[str]:
+    yield from write_weights(weights, folder, shard_bytes=shard_bytes)
+    if "pt" in formats:
+        write_weights_file(weights, folder / "model.pt")
+        yield "model.pt"
+    if weights.config is not None:
+        (folder / CONFIG_FILE).write_bytes(jsontext.dump(weights.config, indent=2) + b"\n")
+
+
+def _with_card(options: FormatOptions | None, card: Mapping[str, Json]) -> FormatOptions:
+    given = options or FormatOptions()
+    return FormatOptions(given.opset, given.external_data, jsontext.dump(dict(card)))
+
+
+def _describe(folder: Path, facts: dict[str, Json]) -> None:
+    (folder / CARD_JSON_FILE).write_bytes(jsontext.dump(facts, indent=2) + b"\n")
+    (folder / CARD_FILE).write_text(render_card(facts), encoding="utf-8")
 
 
 def _refused(built: Built, place: Path) -> GateError:
@@ -259,15 +203,11 @@ def _head(about: About, version: str, identity: Mapping[str, str]) -> dict[str, 
     }
 
 
-def _inner_card(
-    target: Exportable, weights: Weights, about: About, version: str, identity: Mapping[str, str]
-) -> dict[str, Json]:
+def _inner_card(target: Exportable, weights: Weights, head: Mapping[str, Json]) -> dict[str, Json]:
     """What travels inside an artifact: who it is and how to call it."""
     keys = ("kind", "name", "id", "run", "global_step")
     return {
-        **{
-            key: value for key, value in _head(about, version, identity).items() if key != "created"
-        },
+        **{key: value for key, value in head.items() if key != "created"},
         "graphs": {graph.name: graph.signature.to_dict() for graph in target.graphs},
         "from": {key: weights.provenance[key] for key in keys if key in weights.provenance},
     }
