@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 _PRELOAD = ["torch", "torch.distributed.fsdp", "torch.distributed.tensor.parallel", "rank_model"]
-_SECONDS_MAX = 120
+_SECONDS_MAX = 240
 
 _server = multiprocessing.get_context("forkserver")
 

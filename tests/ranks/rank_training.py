@@ -15,7 +15,7 @@ from holdfast import CheckpointConfig, CheckpointManager
 
 def config(folder: Path, **options: Any) -> CheckpointConfig:
     """A run in `folder`."""
-    options = {"rank_timeout_seconds": 30.0, "provenance": False, **options}
+    options = {"rank_timeout_seconds": 200.0, "provenance": False, **options}
     return CheckpointConfig(str(folder / "run"), progress=False, **options)
 
 

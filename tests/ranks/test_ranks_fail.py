@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 RAISES = [("raise", rank, moment) for rank in (0, 1) for moment in all_moments(rank)]
 HANGS = [("hang", 1, "model"), ("hang", 1, "settle"), ("hang", 0, "model"), ("hang", 0, "publish")]
 ALL_HANGS = [("hang", rank, moment) for rank in (0, 1) for moment in all_moments(rank)]
-KILLS = [(1, "model"), (1, "settle"), (1, "written"), (0, "optimizer"), (0, "manifest.json")]
+KILLS = [(1, "model"), (1, "written"), (0, "manifest.json")]
 ALL_KILLS = [(rank, moment) for rank in (0, 1) for moment in all_moments(rank)]
 
 

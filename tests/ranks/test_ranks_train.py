@@ -41,14 +41,20 @@ def test_all_ranks_name_one_checkpoint(results: list[dict[str, Any]]) -> None:
     assert {result["best"] for result in results} == {1.0}
 
 
-RESHARDINGS = [("fsdp", 4), ("ddp", 2), ("plain", 1), ("fsdp+tp", 4), ("hsdp", 4), ("fsdp", 2)]
+RESHARDINGS = [("fsdp", 4), ("ddp", 2), ("plain", 1), ("fsdp+tp", 4)]
+MORE_RESHARDINGS = [*RESHARDINGS, ("hsdp", 4), ("fsdp", 2), ("hsdp", 4), ("plain", 1)]
 
 
-def test_other_numbers_of_ranks_and_layouts_hold_the_same_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "ways", [RESHARDINGS, pytest.param(MORE_RESHARDINGS, marks=pytest.mark.soak)]
+)
+def test_other_numbers_of_ranks_and_layouts_hold_the_same_state(
+    tmp_path: Path, ways: list[tuple[str, int]]
+) -> None:
     """FSDP2 on 4 to DDP on 2 to one process to FSDP2 in tensor parallel, and on: bit for bit."""
     kept: list[dict[str, str]] = []
     checklists: list[str] = []
-    for number, (kind, size) in enumerate(RESHARDINGS):
+    for number, (kind, size) in enumerate(ways):
         steps = 2 if number == 0 else 0
         found = run_ranks(size, load_and_save, tmp_path, kind, number + 1, steps)
         kept += [one["state"] for one in found]

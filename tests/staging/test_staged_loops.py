@@ -68,6 +68,17 @@ def test_twins_of_a_run_lie_one_right_after_the_other() -> None:
     stager.close()
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_state_without_a_single_byte_is_staged(count: int) -> None:
+    """No tensors, or empty ones only, take no memory."""
+    stager = Stager()
+    snapshot = stager.take([torch.empty(0, 3)] * count, ["a"] * count)
+    assert [tuple(twin.shape) for twin in snapshot.tensors] == [(0, 3)] * count
+    assert stager.nbytes == 0
+    snapshot.release()
+    stager.close()
+
+
 def test_memory_follows_a_state_that_grows_and_shrinks() -> None:
     """Parameters that come between saves are staged, and memory of those that went is freed."""
     stager = Stager()

@@ -155,10 +155,9 @@ class CheckpointManager:
         )
 
     def agree(self, value: T) -> T:
-        """Rank 0's value on every rank, so that all decide alike; `value` itself on one process.
+        """Rank 0's value, anything JSON can hold, on every rank, so that all decide alike.
 
-        `if manager.agree(stopper.should_stop): break`. All ranks must call it. value: anything that
-        JSON can hold. Raises SaveError if a rank has ended.
+        `if manager.agree(stopper.should_stop): break`, by all ranks. Raises SaveError if one ended.
         """
         return self._context.ranks.of_first(value)
 

@@ -127,7 +127,20 @@ def sweep_figure(sweep: Sweep, metric: str, prefix: str) -> Figure:
         for p in sweep.points
     ]
     summary = f"Best is {text.number(best.length)} with {metric} {text.number(best.score)}."
-    x = quantity("x", sweep.axis, scale={"zero": False, "nice": False, "padding": 14})
+    legend = (Key("best", "dot-best"), Key("tied with the best", "dot-3"), Key("other", "dot-1"))
+    return Figure(
+        f"{prefix}-sweep",
+        "How long to average",
+        summary,
+        figure_spec(_sweep_layers(values, sweep.axis, metric), height=200, summary=summary),
+        legend,
+        _sweep_table(sweep, metric, prefix),
+    )
+
+
+def _sweep_layers(values: list[Spec], axis: str, metric: str) -> list[Spec]:
+    """The band of intervals, the line of scores, and a dot for each length."""
+    x = quantity("x", axis, scale={"zero": False, "nice": False, "padding": 14})
     y = quantity("y", metric, scale={"zero": False})
     band: Spec = {
         "name": "band",
@@ -161,30 +174,10 @@ def sweep_figure(sweep: Sweep, metric: str, prefix: str) -> Figure:
                     "range": ["var(--best)", "var(--s3)", "var(--s1)"],
                 },
             },
-            "tooltip": tips((sweep.axis, "x"), (metric, "score"), ("interval", "interval")),
+            "tooltip": tips((axis, "x"), (metric, "score"), ("interval", "interval")),
         },
     }
-    rows = [
-        [
-            Cell(text.number(p.length), p.length),
-            Cell(text.number(p.score), p.score),
-            Cell(_interval(p.low, p.high)),
-            Cell("best" if p.best else "tied with the best" if p.tied else ""),
-        ]
-        for p in sweep.points
-    ]
-    twin = table(
-        f"{prefix}-sweep-table", "The sweep", [f"#{sweep.axis}", f"#{metric}", "interval", ""], rows
-    )
-    legend = (Key("best", "dot-best"), Key("tied with the best", "dot-3"), Key("other", "dot-1"))
-    return Figure(
-        f"{prefix}-sweep",
-        "How long to average",
-        summary,
-        figure_spec([band, line, dots], height=200, summary=summary),
-        legend,
-        twin,
-    )
+    return [band, line, dots]
 
 
 def _labels(names: list[str]) -> Spec:
@@ -234,6 +227,21 @@ def _interval(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return ""
     return f"{text.number(low)} to {text.number(high)}"
+
+
+def _sweep_table(sweep: Sweep, metric: str, prefix: str) -> Table:
+    rows = [
+        [
+            Cell(text.number(p.length), p.length),
+            Cell(text.number(p.score), p.score),
+            Cell(_interval(p.low, p.high)),
+            Cell("best" if p.best else "tied with the best" if p.tied else ""),
+        ]
+        for p in sweep.points
+    ]
+    return table(
+        f"{prefix}-sweep-table", "The sweep", [f"#{sweep.axis}", f"#{metric}", "interval", ""], rows
+    )
 
 
 def _candidate_table(selection: Selection, prefix: str) -> Table:

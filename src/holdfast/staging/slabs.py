@@ -17,6 +17,7 @@ from torch import Tensor
 
 SLAB_BYTES = 256 << 20
 _ALIGNMENT = 4096
+_NOTHING = torch.empty(0, dtype=torch.uint8)
 
 
 class Arena:
@@ -44,7 +45,7 @@ class Arena:
         if pinned != self._pinned:
             self._slabs = []
             self._pinned = pinned
-        places, slab_sizes = _pack(sizes)
+        places, slab_sizes = _pack([nbytes for nbytes in sizes if nbytes])
         wanted = Counter(slab_sizes)
         kept: dict[int, list[Tensor]] = {}
         while self._slabs:
@@ -57,10 +58,11 @@ class Arena:
             kept[nbytes].pop() if kept.get(nbytes) else _new_slab(nbytes, pinned)
             for nbytes in slab_sizes
         ]
-        return [
-            self._slabs[slab][offset : offset + nbytes]
-            for (slab, offset), nbytes in zip(places, sizes, strict=True)
-        ]
+        found = iter(places)
+        return [self._piece(*next(found), nbytes) if nbytes else _NOTHING for nbytes in sizes]
+
+    def _piece(self, slab: int, offset: int, nbytes: int) -> Tensor:
+        return self._slabs[slab][offset : offset + nbytes]
 
     def free(self) -> None:
         """Give the memory back as soon as nobody looks at it any more."""
@@ -68,7 +70,7 @@ class Arena:
 
 
 def _pack(sizes: Sequence[int]) -> tuple[list[tuple[int, int]], list[int]]:
-    """Slab and offset of each piece, and the sizes of the slabs."""
+    """Slab and offset of each piece, and the sizes of the slabs. sizes: none of them 0."""
     places: list[tuple[int, int]] = []
     slabs: list[int] = []
     current, filled = -1, SLAB_BYTES

@@ -60,10 +60,13 @@ def inspect_module(module: nn.Module) -> LiveModule:
     """Look at a module's state dict, hooks and loaders; changes nothing."""
     state = module_state(module)
     canonical = CanonicalNames(module)
+    kinds = {type(submodule) for submodule in state.modules.values()}
+    loaders = {kind for kind in kinds if _has_own_loader(kind)}
     own_loading = frozenset(
         canonical.of_module(raw)
         for raw, submodule in state.modules.items()
-        if _has_own_loading(submodule)
+        if type(submodule) in loaders
+        or not all(map(_is_harmless, submodule._load_state_dict_pre_hooks.values()))
     )
     tensors = {
         fqn: value
@@ -125,12 +128,10 @@ def _registered(module: nn.Module) -> Iterable[Tensor]:
         yield from (b for b in submodule._buffers.values() if b is not None)
 
 
-def _has_own_loading(module: nn.Module) -> bool:
-    if type(module).load_state_dict.__module__ != nn.Module.__module__:
+def _has_own_loader(kind: type[nn.Module]) -> bool:
+    if kind.load_state_dict.__module__ != nn.Module.__module__:
         return True
-    if type(module)._load_from_state_dict.__module__ not in _PLAIN_LOADERS:
-        return True
-    return not all(map(_is_harmless, module._load_state_dict_pre_hooks.values()))
+    return kind._load_from_state_dict.__module__ not in _PLAIN_LOADERS
 
 
 def _is_harmless(hook: Callable[..., object]) -> bool:
