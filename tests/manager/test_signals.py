@@ -299,6 +299,8 @@ def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:
     """It dies of that very signal, so that its parent sees why; what was committed stands."""
 
     def work() -> None:
+        # A shell that starts the tests in the background has them ignore this one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         clock = FakeClock()
         manager = new_manager(tmp_path, new_session(), triggers=NEVER, clock=clock)
         manager.handle_signals()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
@@ -19,7 +20,7 @@ from holdfast import CheckpointConfig, CheckpointManager
 
 assert pathlib.Path(holdfast.__file__).is_relative_to(sys.argv[1]), holdfast.__file__
 assert (pathlib.Path(holdfast.__file__).parent / "py.typed").exists()
-for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers", "vl_convert"):
+for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers", "vl_convert", "prometheus_client"):
     assert not importlib.util.find_spec(extra), extra
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())
@@ -52,12 +53,14 @@ def test_the_wheel_saves_and_resumes_in_an_environment_without_extras(tmp_path: 
     python = environment / "bin" / "python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
     subprocess.run([*install, "--no-index", str(wheel)], check=True, capture_output=True)
-    subprocess.run([python, "-c", PROGRAM, str(site)], check=True, cwd=tmp_path)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([python, "-c", PROGRAM, str(site)], check=True, cwd=tmp_path, env=alone)
     for command in (["ls", "run"], ["best", "run"], ["verify", "run"], ["--help"]):
         subprocess.run(
             [environment / "bin" / "holdfast", *command],
             check=True,
             cwd=tmp_path,
+            env=alone,
             capture_output=True,
         )
 
@@ -66,6 +69,7 @@ _LEFT_OUT = (
     *("holdfast", "_holdfast", "__editable__", "_editable"),
     *("sacrebleu", "babel", "torchdata", "pytest", "hypothesis", "mypy", "onnx", "matplotlib"),
     *("transformers", "vl_convert", "accelerate", "tokenizers", "lightning"),
+    *("prometheus_client", "tensorboard", "playwright", "jsonschema"),
     *("pip", "setuptools", "distutils-precedence", "_distutils_hack"),
 )
 """Everything that is not a dependency of the core, by the beginning of its name."""

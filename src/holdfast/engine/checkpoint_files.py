@@ -13,7 +13,6 @@ from holdfast.engine.rank_file import RankFile
 from holdfast.engine.sharded_state import read_parts, with_parts
 from holdfast.engine.state_file import StateFile, parse_state
 from holdfast.engine.tensor_file import TensorFile, open_tensor_file
-from holdfast.engine.trees import unreadable_trees
 from holdfast.engine.verify import find_damage, find_file_damage, read_proven
 from holdfast.errors import FormatError, LoadError
 from holdfast.jsontext import MAX_BYTES
@@ -122,6 +121,9 @@ class CheckpointFiles:
 
     def _unreadable(self) -> list[str]:
         """Trees that no load could make anything of. What is wrong with their bytes is known."""
+        # Not at the top: it brings in numpy, which nothing else of reading a description needs.
+        from holdfast.engine.trees import unreadable_trees
+
         try:
             state = self.state
             own = [entry for part in self.parts for entry in part.components.values()]

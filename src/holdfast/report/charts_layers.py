@@ -37,6 +37,28 @@ def changes_figure(run: RunData, prefix: str) -> Figure | None:
         f"{text.plural(len(spans), 'stretch').replace('stretchs', 'stretches')} between kept "
         "checkpoints."
     )
+    legend = tuple(Key(label, f"heat-{index}") for index, label in enumerate(_NAMES))
+    rows = [
+        [
+            Cell(change.layer),
+            Cell(_span(change.from_step, change.to_step), change.to_step),
+            Cell(percent(change.relative), change.relative),
+        ]
+        for change in run.changes
+    ]
+    return Figure(
+        f"{prefix}-changes",
+        "Which layers changed, and when",
+        summary,
+        figure_spec([_cells(values)], height=_STEP * len(layers), summary=summary, zoom=False),
+        legend,
+        table(f"{prefix}-changes-table", "Change by layer", ["layer", "#steps", "#changed"], rows),
+        zoom=False,
+    )
+
+
+def _cells(values: list[Spec]) -> Spec:
+    """A rectangle for each layer and stretch."""
     y: Spec = {
         "field": "label",
         "type": "nominal",
@@ -46,7 +68,7 @@ def changes_figure(run: RunData, prefix: str) -> Figure | None:
     }
     x: Spec = {"field": "span", "type": "ordinal", "sort": None, "title": "steps"}
     colours = [f"var(--h{index})" for index in range(len(LEVELS) + 1)]
-    rect: Spec = {
+    return {
         "name": "changes",
         "data": {"values": values},
         "mark": {"type": "rect", "stroke": "var(--surface)", "strokeWidth": 1},
@@ -65,24 +87,6 @@ def changes_figure(run: RunData, prefix: str) -> Figure | None:
             "tooltip": tips(("layer", "label"), ("steps", "span"), ("changed by", "relative")),
         },
     }
-    legend = tuple(Key(label, f"heat-{index}") for index, label in enumerate(_NAMES))
-    rows = [
-        [
-            Cell(change.layer),
-            Cell(_span(change.from_step, change.to_step), change.to_step),
-            Cell(percent(change.relative), change.relative),
-        ]
-        for change in run.changes
-    ]
-    return Figure(
-        f"{prefix}-changes",
-        "Which layers changed, and when",
-        summary,
-        figure_spec([rect], height=_STEP * len(layers), summary=summary, zoom=False),
-        legend,
-        table(f"{prefix}-changes-table", "Change by layer", ["layer", "#steps", "#changed"], rows),
-        zoom=False,
-    )
 
 
 def level(relative: float | None) -> int:

@@ -70,22 +70,11 @@ def retention_figure(run: RunData, prefix: str) -> Figure | None:
             "tooltip": _retention_tips(),
         },
     }
-    points = [
-        marks.mark_layer(s, [v for v in values if v["series"] == s], {"field": "label"})
-        for s in (marks.DELETED, marks.KEPT, marks.BEST)
-    ]
-    for layer in points:
-        layer["name"] = layer["name"].replace("ckpt", "kept")
-        layer["encoding"] = {
-            "x": {"field": "x", "type": "temporal"},
-            "y": {"field": "label", "type": "ordinal", "sort": None},
-            "tooltip": _retention_tips(),
-        }
     return Figure(
         f"{prefix}-retention",
         "What was kept, and for how long",
         summary,
-        figure_spec([bars, *points], height=13 * len(chosen), summary=summary),
+        figure_spec([bars, *_retention_marks(values)], height=13 * len(chosen), summary=summary),
         marks.LEGEND[:3],
         None,
     )
@@ -157,43 +146,7 @@ def disk_figure(run: RunData, prefix: str) -> Figure | None:
         f"Checkpoints take {text.size(total)} now and took {text.size(peak)} at most. Files "
         "linked from an earlier checkpoint count once, when they are written."
     )
-    spec = figure_spec(
-        [
-            {
-                "name": "disk",
-                "data": {"values": values},
-                "mark": {
-                    "type": "area",
-                    "interpolate": "step-after",
-                    "line": {"color": "var(--s1)", "strokeWidth": 2},
-                    "color": "var(--s1)",
-                    "fillOpacity": 0.15,
-                    "clip": True,
-                },
-                "encoding": {
-                    "x": {
-                        "field": "x",
-                        "type": "temporal",
-                        "title": "UTC",
-                        "scale": {"type": "utc"},
-                    },
-                    "y": quantity("y", "MB", scale={"zero": True}, stack=None),
-                },
-            },
-            {
-                "name": "movements",
-                "data": {"values": values},
-                "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.001},
-                "encoding": {
-                    "x": {"field": "x", "type": "temporal"},
-                    "y": quantity("y", "MB"),
-                    "tooltip": tips(("then", "total"), ("after", "what"), ("at", "at")),
-                },
-            },
-        ],
-        height=170,
-        summary=summary,
-    )
+    spec = figure_spec(_disk_layers(values), height=170, summary=summary)
     rows = [[Cell(v["at"], v["x"]), Cell(v["what"]), Cell(v["total"], v["y"])] for v in values]
     twin = table(
         f"{prefix}-disk-table",
@@ -202,6 +155,59 @@ def disk_figure(run: RunData, prefix: str) -> Figure | None:
         rows,
     )
     return Figure(f"{prefix}-disk", "Disk use", summary, spec, (), twin)
+
+
+def _disk_layers(values: list[Datum]) -> list[Spec]:
+    """The level, and a point to ask at each movement."""
+    return [
+        {
+            "name": "disk",
+            "data": {"values": values},
+            "mark": {
+                "type": "area",
+                "interpolate": "step-after",
+                "line": {"color": "var(--s1)", "strokeWidth": 2},
+                "color": "var(--s1)",
+                "fillOpacity": 0.15,
+                "clip": True,
+            },
+            "encoding": {
+                "x": {
+                    "field": "x",
+                    "type": "temporal",
+                    "title": "UTC",
+                    "scale": {"type": "utc"},
+                },
+                "y": quantity("y", "MB", scale={"zero": True}, stack=None),
+            },
+        },
+        {
+            "name": "movements",
+            "data": {"values": values},
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 0.001},
+            "encoding": {
+                "x": {"field": "x", "type": "temporal"},
+                "y": quantity("y", "MB"),
+                "tooltip": tips(("then", "total"), ("after", "what"), ("at", "at")),
+            },
+        },
+    ]
+
+
+def _retention_marks(values: list[Datum]) -> list[Spec]:
+    """The mark of each checkpoint at its commit."""
+    points = [
+        marks.mark_layer(s, [v for v in values if v["series"] == s], {"field": "label"})
+        for s in (marks.DELETED, marks.KEPT, marks.BEST)
+    ]
+    for layer in points:
+        layer["name"] = layer["name"].replace("ckpt", "kept")
+        layer["encoding"] = {
+            "x": {"field": "x", "type": "temporal"},
+            "y": {"field": "label", "type": "ordinal", "sort": None},
+            "tooltip": _retention_tips(),
+        }
+    return points
 
 
 def _movements(checkpoints: Iterable[Checkpoint]) -> Iterable[tuple[float, float, str]]:
