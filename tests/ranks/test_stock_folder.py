@@ -26,9 +26,13 @@ from torch.distributed.checkpoint.metadata import (
 from holdfast import CheckpointConfig, CheckpointManager
 from holdfast.compare import compare
 from holdfast.convert import consolidate
+from holdfast.engine.checkpoint_files import open_files
 from holdfast.engine.dcp_folder import DcpFolder
 from holdfast.engine.dcp_metadata import read_records
-from holdfast.errors import ConfigError, HoldfastError, LoadError
+from holdfast.errors import HoldfastError, LoadError
+from holdfast.export.source import open_weights
+from holdfast.session import LiveObjects, load_into
+from holdfast.storage import LocalRun
 
 
 def _model() -> nn.Module:
@@ -75,8 +79,22 @@ def test_the_weights_become_one_file(stock: Path, model: nn.Module, tmp_path: Pa
     wanted = model.state_dict()
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    with pytest.raises(ConfigError, match="only the weights"):
-        consolidate(stock, tmp_path / "run")
+
+
+def test_the_weights_become_a_checkpoint(stock: Path, model: nn.Module, tmp_path: Path) -> None:
+    """It is whole, loads into the model, and a trial of it writes nothing."""
+    tried = consolidate(stock, tmp_path / "run", dry_run=True)
+    assert not (tmp_path / "run").exists()
+    made = consolidate(stock, tmp_path / "run")
+    assert (made.tensors, made.left_out) == (tried.tensors, tried.left_out)
+    with open_files(LocalRun(tmp_path / "run"), made.path.name) as files:
+        assert files.damage() == []
+    fresh = _model()
+    torch.nn.init.zeros_(next(fresh.parameters()))
+    load_into(made.path, LiveObjects(fresh))
+    wanted = model.state_dict()
+    assert all(torch.equal(value, wanted[name]) for name, value in fresh.state_dict().items())
+    assert open_weights(made.path).tensors.keys() == wanted.keys()
 
 
 def test_a_bare_state_dict_is_a_model(model: nn.Module, tmp_path: Path) -> None:

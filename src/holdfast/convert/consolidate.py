@@ -7,50 +7,31 @@ from __future__ import annotations
 
 import os
 import time as clock
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from holdfast.convert.stock_folder import of_stock
+from holdfast.convert.weights_file import FILE_SUFFIX, Consolidated, to_file
 from holdfast.engine.catalog import read_catalog
 from holdfast.engine.checkpoint_files import CheckpointFiles, open_files
-from holdfast.engine.dcp_folder import DcpFolder, is_dcp_folder
+from holdfast.engine.dcp_folder import is_dcp_folder
 from holdfast.engine.open_checkpoint import OpenCheckpoint
 from holdfast.engine.save import SaveRequest
 from holdfast.engine.state_file import ComponentEntry
 from holdfast.engine.streamed import StreamedFile, save_streamed
 from holdfast.engine.verify import read_proven
-from holdfast.errors import ConfigError, SaveError
+from holdfast.errors import ConfigError
 from holdfast.jsontext import MAX_BYTES, Json, parse
 from holdfast.manifest import CONFIG_FILE
 from holdfast.session.objects import MODEL, RNG, RUN
 from holdfast.state import StoredComponent, StoredTensor, plan_value
 from holdfast.storage import LocalRun
-from holdfast.storage.block_file import write_block_file
-from holdfast.storage.single_file import commit_file
-from holdfast.tensorfile import dtype_name
 from holdfast.values import Parent, SaveReason
 
 OBJECTS_FILE = "state.safetensors"
-FILE_SUFFIX = ".safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Consolidated:
-    """What was made, or would be.
-
-    path: the checkpoint folder or the file; of a trial the place given. ranks: how many had saved
-    it (of a stock distributed checkpoint: how many files it has). tensors, bytes: what is stored.
-    left_out: components that were not taken over.
-    """
-
-    path: Path
-    ranks: int
-    tensors: int
-    bytes: int
-    left_out: tuple[str, ...]
 
 
 def consolidate(
@@ -63,8 +44,8 @@ def consolidate(
     """Make one plain checkpoint of a sharded one, on the CPU, without a process group.
 
     checkpoint: a sharded one of ours, or a folder that stock `torch.distributed.checkpoint` wrote,
-    of which only the weights can be taken: what is under "model" where that is, else all tensors.
-    It is read without unpickling its index, and has no digests that could be proven.
+    of which only the weights are taken: what is under "model" where that is, else all tensors. It
+    is read without unpickling its index, and has no digests that could be proven.
     to: a run folder, which gets a checkpoint of one process with every component, or a file name
     that ends in .safetensors, for the model's tensors alone (tied ones under each name). Left out
     of a checkpoint are random states and what each of several ranks kept for itself, except the
@@ -78,7 +59,7 @@ def consolidate(
     """
     source, target = Path(checkpoint).resolve(), Path(to)
     if is_dcp_folder(source):
-        return _of_stock(source, target, dry_run, progress)
+        return of_stock(source, target, dry_run, progress)
     with open_files(LocalRun(source.parent), source.name) as files:
         if not files.parts:
             raise ConfigError(
@@ -89,28 +70,6 @@ def consolidate(
         if target.suffix == FILE_SUFFIX:
             return _weights_of(files, target, dry_run, progress)
         return _to_run(files, target, dry_run, progress)
-
-
-def _of_stock(
-    source: Path,
-    target: Path,
-    dry_run: bool,
-    progress: Callable[[int, int], None] | None,
-) -> Consolidated:
-    folder = DcpFolder(source)
-    if target.suffix != FILE_SUFFIX:
-        raise ConfigError(
-            "Of a stock distributed checkpoint only the weights can be taken",
-            where=str(source),
-            fix="name a file that ends in .safetensors",
-        )
-    names = folder.model()
-    tensors = {name: folder.tensors[stored] for name, stored in names.items()}
-    total = _to_file(tensors, lambda name: folder.read(names[name]), target, dry_run, progress)
-    taken = set(names.values())
-    others = [name for name in folder.tensors if name not in taken]
-    left = tuple(dict.fromkeys(name.partition(".")[0] for name in [*others, *folder.others]))
-    return Consolidated(target, folder.files, len(tensors), total, left)
 
 
 def _weights_of(
@@ -127,39 +86,9 @@ def _weights_of(
         home = stored.aliases.get(name, name)
         return opened.read(MODEL, [home])[home]
 
-    total = _to_file(tensors, read, target, dry_run, progress)
+    total = to_file(tensors, read, target, dry_run, progress)
     others = tuple(name for name in files.manifest.components if name != MODEL)
     return Consolidated(target, len(files.parts), len(tensors), total, others)
-
-
-def _to_file(
-    tensors: Mapping[str, StoredTensor],
-    read: Callable[[str], Tensor],
-    target: Path,
-    dry_run: bool,
-    progress: Callable[[int, int], None] | None,
-) -> int:
-    """Write a stock safetensors file; its bytes."""
-    raw = [name for name, facts in tensors.items() if dtype_name(facts.dtype).raw]
-    if raw:
-        raise SaveError(
-            f"Stock safetensors cannot hold the dtype of {raw[0]} ({tensors[raw[0]].dtype})",
-            where=str(target),
-            fix="consolidate into a run folder",
-        )
-    file = StreamedFile.laid_out(tensors, read)
-    total = file.plan.total_bytes
-
-    def advance(count: int) -> None:
-        if progress is not None:
-            progress(count, total)
-
-    def write(path: Path) -> None:
-        write_block_file(path, total, file.blocks(), direct=False, progress=advance)
-
-    if not dry_run:
-        commit_file(target, write)
-    return total
 
 
 def _weights(stored: StoredComponent) -> dict[str, StoredTensor]:
