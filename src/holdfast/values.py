@@ -17,7 +17,10 @@ class SaveReason:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A checkpoint this one came from; `relation` is "resumed_from" or "averaged_from"."""
+    """A checkpoint this one came from.
+
+    relation: "resumed_from", "averaged_from" or "consolidated_from".
+    """
 
     relation: str
     id: str

@@ -7,6 +7,7 @@
     wrapped.pt          weights of the model in train.py, with every name prefixed
     train.py            build(folder) for rehearsals, make_model() for the key doctor
     releases/1.0.0      its weights, released without a compiled format
+    runs/large          one checkpoint of a model that two ranks saved together
 
 A command whose examples need more adds it here. The hostile world has the same paths, but names,
 metrics, reasons and values in it are chosen to do harm on a terminal.
@@ -14,6 +15,7 @@ metrics, reasons and values in it are chosen to do harm on a terminal.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,13 @@ from torch import Tensor, nn
 from holdfast import CheckpointConfig, CheckpointManager, EMAModel, PowerFunction
 from holdfast.convert import export_original
 from holdfast.export import About, Axis, Input, Signature, exportable, release
+from holdfast.session import LiveObjects
 from holdfast.stats import SufficientStatistics, mean_scores
 from holdfast.values import SaveReason
+
+sys.path.append(str(Path(__file__).parents[1] / "ranks"))
+
+from sharded_runs import save_sharded
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e<script>alert(1)</script>\r\x7f\t&amp;"
 HUGE = "A" * 100_000
@@ -114,6 +121,9 @@ def make_world(folder: Path, *, hostile: bool = False) -> None:
     weights = Translator(_evil_name() if hostile else None).state_dict()
     torch.save({f"net.{name}": tensor for name, tensor in weights.items()}, folder / "wrapped.pt")
     (folder / "train.py").write_text(_TRAIN)
+    save_sharded(
+        folder / "runs" / "large", 2, LiveObjects(Translator(_evil_name() if hostile else None))
+    )
 
 
 def _release(checkpoint: Path, place: Path, hostile: bool) -> None:

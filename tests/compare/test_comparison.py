@@ -238,7 +238,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"\xff" * 40)
     for name, error in {
         "empty": "holds no checkpoint",
-        "dcp": "consolidate",
+        "dcp": "index",
         "nothing": "no such",
         "x.pt": "zip",
         "x.safetensors": "header",

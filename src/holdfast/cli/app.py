@@ -25,7 +25,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "ema": ("ema",),
     "shipping": ("export", "release"),
     "reporting": ("report", "ui"),
-    "converting": ("import", "convert"),
+    "converting": ("import", "convert", "consolidate"),
     "checking_up": ("doctor", "resume-check"),
     "example": ("demo",),
 }

@@ -144,7 +144,11 @@ def _family(info: CheckpointInfo, catalog: Catalog) -> Iterator[tuple[str, str]]
     for parent in info.parents:
         relation = parent.relation.replace("_", " ")
         yield "origin", f"{relation} {parent.name} (step {parent.global_step})"
-    words: Mapping[str, str] = {"resumed_from": "resumed from it", "averaged_from": "averages it"}
+    words: Mapping[str, str] = {
+        "resumed_from": "resumed from it",
+        "averaged_from": "averages it",
+        "consolidated_from": "is the same in one piece",
+    }
     for other in catalog.infos:
         for parent in other.parents:
             if parent.id == info.id:

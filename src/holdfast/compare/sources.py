@@ -70,11 +70,9 @@ def _open_folder(path: Path) -> Side:
     if (path / MANIFEST_FILE).is_file():
         return open_ours(path)
     if (path / ".metadata").is_file():
-        raise FormatError(
-            "That is a distributed checkpoint, whose index is a pickle",
-            where=str(path),
-            fix="make one checkpoint of it first: holdfast consolidate",
-        )
+        from holdfast.compare.dcp_side import open_dcp
+
+        return open_dcp(path)
     if (path / _INDEX_FILE).is_file():
         return open_safetensors(path, _indexed_files(path / _INDEX_FILE), _config(path))
     files = sorted(entry.name for entry in path.iterdir() if entry.suffix == ".safetensors")

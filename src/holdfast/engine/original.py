@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -41,10 +41,27 @@ def read_original(path: Path, *, numpy_values: bool = True, mapped: bool = False
     where = str(path)
     if not path.is_file():
         raise CheckpointNotFoundError("There is no such file", where=where)
-    _check_archive(path, where)
+    content = read_archive(path, where, numpy_values=numpy_values, mapped=mapped)
+    if not isinstance(content, dict):
+        raise FormatError(
+            f"Its top level is a {type(content).__name__}, not a dict of components", where=where
+        )
+    return content
+
+
+def read_archive(
+    source: Path | BinaryIO, where: str, *, numpy_values: bool = True, mapped: bool = False
+) -> object:
+    """Read what `torch.save` wrote to a file, or to a stream from its beginning.
+
+    As `read_original`, whatever the top level is.
+    """
+    _check_archive(source, where)
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
         with torch.serialization.safe_globals(_harmless() if numpy_values else []):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except (RuntimeError, ValueError, TypeError, KeyError, IndexError, EOFError, OSError) as error:
         raise FormatError(f"torch refuses to read it: {error}", where=where) from error
     except Exception as error:
@@ -57,10 +74,6 @@ def read_original(path: Path, *, numpy_values: bool = True, mapped: bool = False
             fix="save plain state dicts only, in a process that trusts the file, and import that",
         ) from error
     _check_content(content, where)
-    if not isinstance(content, dict):
-        raise FormatError(
-            f"Its top level is a {type(content).__name__}, not a dict of components", where=where
-        )
     return content
 
 
@@ -89,7 +102,7 @@ def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     return allowed
 
 
-def _check_archive(path: Path, where: str) -> None:
+def _check_archive(path: Path | BinaryIO, where: str) -> None:
     """Every member stored, unencrypted, named once, of the claimed size, with a sound checksum."""
     try:
         with zipfile.ZipFile(path) as archive:

@@ -8,18 +8,22 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.common import DryRun
-from holdfast.cli.output import emit, note
+from holdfast.cli.output import emit, note, progress, size_text
 from holdfast.cli.refs import CheckpointRef
 from holdfast.errors import ConfigError
 
 
 def register(app: typer.Typer) -> None:
-    """Add `import` and `convert`."""
+    """Add `import`, `convert` and `consolidate`."""
     app.command("import", epilog="Example: holdfast import old.pt runs/imported")(import_)
     app.command(
         epilog="Example: holdfast convert runs/translate@best best.pt\n\n"
         "Example: holdfast convert old.pt runs/imported"
     )(convert)
+    app.command(
+        epilog="Example: holdfast consolidate runs/large --to runs/large-whole\n\n"
+        "Example: holdfast consolidate runs/large@latest --to model.safetensors"
+    )(consolidate)
 
 
 def import_(
@@ -68,6 +72,40 @@ def convert(
         _told("convert", place, export_original(place, target), False)
     else:
         _told("convert", place, import_original(place, target), False)
+
+
+def consolidate(
+    checkpoint: CheckpointRef,
+    to: Annotated[
+        Path,
+        typer.Option(help="A run folder to add to, or a .safetensors file for weights alone."),
+    ],
+    dry_run: DryRun = False,
+) -> None:
+    """Put together what many ranks saved in pieces, one tensor at a time, every piece proven.
+
+    No GPU and no process group are needed. Random states, and what each rank kept for itself, are
+    left out. Of a folder of torch.distributed.checkpoint the weights can be taken.
+    """
+    from holdfast.cli.refs import locate
+    from holdfast.convert import consolidate as put_together
+
+    place = locate(checkpoint)
+    with progress("consolidating") as bar:
+        made = put_together(place, to, dry_run=dry_run, progress=bar)
+    data = {
+        "schema": "holdfast-consolidate/1",
+        "source": str(place),
+        "path": str(made.path),
+        "ranks": made.ranks,
+        "tensors": made.tensors,
+        "bytes": made.bytes,
+        "left_out": list(made.left_out),
+        "dry_run": dry_run,
+    }
+    left = f"; left out: {', '.join(made.left_out)}" if made.left_out else ""
+    note(f"{made.tensors} tensors of {made.ranks} ranks, {size_text(made.bytes)}{left}")
+    emit(data, f"{'would be: ' if dry_run else ''}{made.path}")
 
 
 def _told(command: str, source: Path, target: Path, dry_run: bool) -> None:
