@@ -20,7 +20,8 @@ from holdfast import CheckpointConfig, CheckpointManager
 
 assert pathlib.Path(holdfast.__file__).is_relative_to(sys.argv[1]), holdfast.__file__
 assert (pathlib.Path(holdfast.__file__).parent / "py.typed").exists()
-for extra in ("sacrebleu", "babel", "onnx", "onnxruntime", "transformers", "vl_convert", "prometheus_client"):
+extras = "sacrebleu", "babel", "onnx", "onnxruntime", "transformers", "vl_convert"
+for extra in (*extras, "prometheus_client"):
     assert not importlib.util.find_spec(extra), extra
 model = torch.nn.Linear(2, 2)
 optimizer = torch.optim.AdamW(model.parameters())
